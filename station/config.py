@@ -1,0 +1,251 @@
+"""The station's configuration: TOML into frozen structs, read once at start and passed on.
+
+Every error names file, key, what is wrong and what to write instead (`ConfigurationError`, exit 78). Unknown keys are errors.
+`docs/configuration.md` describes each key; a test keeps the two in step. Importing this module reads nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from station.errors import ConfigurationError
+from station.recipe import parse_toml, read_file
+
+# CH340 family bound by the kernel's ch341 driver, then WCH's CDC-ACM parts (components.md §5, modinfo ch341 of Debian 6.1).
+DEFAULT_USB_IDS = (
+    "1a86:7523",
+    "1a86:7522",
+    "1a86:5523",
+    "4348:5523",
+    "9986:7523",
+    "2184:0057",
+    "1a86:55d4",
+    "1a86:55d3",
+    "1a86:55d2",
+    "1a86:55d5",
+    "1a86:55d8",
+    "1a86:55d7",
+    "1a86:55df",
+)
+DEFAULT_BAUD_LADDER = (460_800, 230_400, 115_200)
+SLOT_LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,15}")
+_USB_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class StationSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[station]`: who and where we are."""
+
+    id: str = ""
+    """Name of this station in every record; default: the host name."""
+    state_dir: str = "/var/lib/station"
+    operator: str = ""
+    supplier_batch: str = ""
+
+
+class UsbSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[usb]`: which adapters are programmers."""
+
+    ids: tuple[str, ...] = DEFAULT_USB_IDS
+    excluded: tuple[str, ...] = ()
+    """Places (ID_PATH) that are never programmers: a USB tower light may carry the CH340's own id."""
+    enroll: Literal["never", "auto"] = "never"
+    """`auto`: a programmer in an unknown place becomes the next free slot by itself."""
+    reconcile_s: Positive = 3.0
+
+
+class WorkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[work]`: what to make, and under whose order."""
+
+    recipe: str = ""
+    require_lot: bool = False
+
+
+class FlashingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[flashing]`: how fast, and how long before we give up."""
+
+    baud_ladder: tuple[int, ...] = DEFAULT_BAUD_LADDER
+    wiring: Literal["auto", "manual"] = "auto"
+    connect_attempts: Annotated[int, msgspec.Meta(ge=1, le=50)] = 4
+    port_busy_s: Annotated[float, msgspec.Meta(ge=0.0)] = 10.0
+    """So long a port that another process holds is tried again before the slot calls the technician."""
+    identity_reads_over_s: Annotated[float, msgspec.Meta(ge=0.0)] = 0.3
+    progress_deadline_s: Positive = 30.0
+    """Without any progress for so long a job ends with `deadline`."""
+    job_deadline_s: Positive = 300.0
+    boot_deadline_s: Positive = 40.0
+    """From reset to prompt; a first boot makes the filesystem."""
+    check_deadline_s: Positive = 20.0
+
+
+class HttpSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[http]`: the operator's page, on loopback."""
+
+    listen: str = "127.0.0.1:8080"
+
+
+class MetricsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[metrics]`: a second address with the metrics and nothing else."""
+
+    listen: str = ""
+
+
+class DatabaseSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[database]`: where the records go."""
+
+    url: str = ""
+    """SQLAlchemy URL; default: `station.db` in the state directory."""
+
+
+class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[log]`: how much is said, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class LightSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[light]`: LEDs of the Linux LED class, named in /sys/class/leds."""
+
+    green: str = ""
+    red: str = ""
+    amber: str = ""
+    sysfs_dir: str = "/sys/class/leds"
+    lamp_test_s: Annotated[float, msgspec.Meta(ge=0.0)] = 1.0
+
+
+class ShutdownSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[shutdown]`: what SIGTERM gives running jobs."""
+
+    finish_s: Annotated[float, msgspec.Meta(ge=0.0)] = 20.0
+    """So long running jobs may go on before they are aborted."""
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole configuration, frozen."""
+
+    station: StationSection = StationSection()
+    usb: UsbSection = UsbSection()
+    slots: dict[str, str] = {}
+    """`A1 = "ID_PATH"`; overrides the map that `station slots teach` wrote."""
+    work: WorkSection = WorkSection()
+    flashing: FlashingSection = FlashingSection()
+    http: HttpSection = HttpSection()
+    metrics: MetricsSection = MetricsSection()
+    database: DatabaseSection = DatabaseSection()
+    log: LogSection = LogSection()
+    light: LightSection = LightSection()
+    shutdown: ShutdownSection = ShutdownSection()
+
+    @property
+    def station_id(self) -> str:
+        """The configured name of the station, or the host's."""
+        return self.station.id or socket.gethostname()
+
+    @property
+    def state_dir(self) -> Path:
+        """Where slot map, spool, lock and, by default, the database live."""
+        return Path(self.station.state_dir)
+
+    @property
+    def database_url(self) -> str:
+        """The configured database, or SQLite in the state directory."""
+        return self.database.url or f"sqlite:///{self.state_dir / 'station.db'}"
+
+
+def load_config(path: Path) -> Config:
+    """Read the configuration at `path`; raises `ConfigurationError`."""
+    raw = read_file(path, what="configuration")
+    config = parse_toml(path, raw, Config, "see docs/configuration.md for every key")
+    recipe = config.work.recipe
+    if recipe and not Path(recipe).is_absolute():
+        # A relative path is meant from where the file stands, not from where the daemon was started.
+        work = msgspec.structs.replace(config.work, recipe=str((path.parent / recipe).resolve()))
+        config = msgspec.structs.replace(config, work=work)
+    check_config(config, file=str(path))
+    return config
+
+
+def check_config(config: Config, *, file: str) -> None:
+    """Check what types cannot say; raises `ConfigurationError` for the first thing found."""
+    _check_usb_ids(config, file)
+    _check_slots(config, file)
+    _check_ladder(config, file)
+    _check_listen(config.http.listen, "http.listen", file, loopback_only=True)
+    if config.metrics.listen:
+        _check_listen(config.metrics.listen, "metrics.listen", file, loopback_only=False)
+
+
+def parse_listen(listen: str) -> tuple[str, int]:
+    """Return host and port of `host:port` (IPv6 in brackets); raises ValueError."""
+    host, separator, port = listen.rpartition(":")
+    if not separator or not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004
+        raise ValueError(f"{listen!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _check_usb_ids(config: Config, file: str) -> None:
+    for usb_id in config.usb.ids:
+        if not _USB_ID.fullmatch(usb_id):
+            raise ConfigurationError(
+                file=file, key="usb.ids", problem=f"{usb_id!r} is no USB id", fix='write it as in lsusb: "1a86:7523"'
+            )
+
+
+def _check_slots(config: Config, file: str) -> None:
+    places: dict[str, str] = {}
+    for label, place in config.slots.items():
+        if not SLOT_LABEL.fullmatch(label):
+            raise ConfigurationError(
+                file=file,
+                key=f"slots.{label}",
+                problem="not a slot label",
+                fix="a letter, then up to 15 letters, digits, - or _",
+            )
+        if not place:
+            raise ConfigurationError(
+                file=file, key=f"slots.{label}", problem="empty place", fix="write the ID_PATH of that socket"
+            )
+        if place in places:
+            raise ConfigurationError(
+                file=file,
+                key=f"slots.{label}",
+                problem=f"the place {place} is already {places[place]}",
+                fix="give each slot a place of its own",
+            )
+        places[place] = label
+
+
+def _check_ladder(config: Config, file: str) -> None:
+    ladder = config.flashing.baud_ladder
+    if not ladder or list(ladder) != sorted(set(ladder), reverse=True) or min(ladder) < 9600:  # noqa: PLR2004
+        raise ConfigurationError(
+            file=file,
+            key="flashing.baud_ladder",
+            problem=f"{list(ladder)} is not a falling list of baud rates of at least 9600",
+            fix=f"write for example {list(DEFAULT_BAUD_LADDER)}",
+        )
+
+
+def _check_listen(listen: str, key: str, file: str, *, loopback_only: bool) -> None:
+    try:
+        host, _ = parse_listen(listen)
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        raise ConfigurationError(
+            file=file, key=key, problem=f"{listen!r} is not ADDRESS:PORT", fix='write for example "127.0.0.1:8080"'
+        ) from None
+    if loopback_only and not address.is_loopback:
+        raise ConfigurationError(
+            file=file,
+            key=key,
+            problem=f"{host} is not a loopback address, and the page has no log-in",
+            fix='write "127.0.0.1:8080"; for Prometheus in the office set metrics.listen',
+        )

@@ -1,0 +1,145 @@
+"""The one place where exceptions become outcomes: what ended a job, said in the closed list of reasons.
+
+FAIL is the board's fault, ERROR the station's or nobody's yet, ABORTED a hand's (`docs/architecture.md`). The table is
+read top down, first match wins, and whatever is not in it is a mistake of the station's own program: ERROR, never a PASS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from station import errors
+from station.errors import JobEnded, StationError
+from station.model import JobState, Outcome, Phase, PhaseOutcome, StopCause
+from station.reasons import MEANINGS, Reason
+
+DETAIL_CAP_CHARACTERS = 500
+_FLASHED_BUT_NOT_TESTED = (Phase.VERIFY, Phase.BOOT, Phase.PROVISION)
+
+_REASON_OF_ERROR: tuple[tuple[type[StationError], Reason], ...] = (
+    (errors.PortBusy, Reason.PORT_BUSY),
+    (errors.PortDenied, Reason.PORT_DENIED),
+    (errors.AdapterHung, Reason.ADAPTER_HUNG),
+    (errors.LineError, Reason.UNPLUGGED),
+    (errors.LinkEcho, Reason.ADAPTER_ECHO),
+    (errors.FirmwareAnswers, Reason.NOT_IN_DOWNLOAD_MODE),
+    (errors.LinkSilent, Reason.NO_ANSWER),
+    (errors.BoardRestarted, Reason.BOARD_RESET),
+    (errors.LinkError, Reason.LINK_UNRELIABLE),
+    (errors.WrongChip, Reason.WRONG_CHIP),
+    (errors.IdentityInvalid, Reason.IDENTITY_INVALID),
+    (errors.BoardRestartedInTest, Reason.BROWNOUT),
+    (errors.BootLooping, Reason.BOOT_LOOP),
+    (errors.FilesystemCorrupt, Reason.FILESYSTEM_CORRUPT),
+    (errors.NothingBoots, Reason.NO_BOOT),
+    (errors.ReplSilent, Reason.REPL_SILENT),
+    (errors.CheckRaised, Reason.CHECK_RAISED),
+    (errors.ReplError, Reason.REPL_GARBAGE),
+    (errors.RecordsUnwritable, Reason.RECORDS_UNWRITABLE),
+    (errors.ImageChanged, Reason.IMAGE_CHANGED),
+)
+
+_SAID_OVER_THE_LINE = (
+    Reason.NO_BOOT,
+    Reason.BOOT_LOOP,
+    Reason.BROWNOUT,
+    Reason.REPL_SILENT,
+    Reason.REPL_GARBAGE,
+    Reason.CHECK_RAISED,
+    Reason.OUT_OF_LIMITS,
+    Reason.IDENTITY_MISMATCH,
+    Reason.FILESYSTEM_LOST_DATA,
+)
+
+_REASON_OF_STOP = {
+    StopCause.UNPLUGGED: Reason.UNPLUGGED,
+    StopCause.SHUTDOWN: Reason.STATION_STOPPED,
+    StopCause.DEADLINE: Reason.DEADLINE,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """How a job ended, before it is on record."""
+
+    state: JobState
+    outcome: Outcome | None
+    reason: Reason | None
+    detail: str
+
+
+PASSED = Verdict(state=JobState.CLOSED, outcome=Outcome.PASS, reason=None, detail="")
+
+
+def verdict_of(error: StationError, *, in_run_mode: bool = False) -> Verdict:
+    """Return what `error` means for the job.
+
+    `in_run_mode`: the firmware had been started; another board answering there leaves the flashed one pending.
+    """
+    reason, detail = _reason_of(error)
+    pending = (
+        reason is Reason.AWAITS_RUN_MODE
+        or (reason is Reason.IDENTITY_MISMATCH and in_run_mode)
+        or (reason is Reason.STOPPED_BY_REQUEST and detail in _FLASHED_BUT_NOT_TESTED)
+    )
+    if pending:
+        return Verdict(state=JobState.PENDING, outcome=None, reason=reason, detail=_one_line(detail))
+    outcome = Outcome.ABORTED if reason is Reason.STOPPED_BY_REQUEST else MEANINGS[reason].outcome
+    return Verdict(state=JobState.CLOSED, outcome=outcome, reason=reason, detail=_one_line(detail))
+
+
+def verdict_of_bug(error: Exception) -> Verdict:
+    """Return what an exception that nobody raises on purpose means: a mistake in the station's own program."""
+    reason, detail = Reason.STATION_BUG, _one_line(f"{type(error).__name__}: {error}")
+    return Verdict(state=JobState.CLOSED, outcome=MEANINGS[reason].outcome, reason=reason, detail=detail)
+
+
+def over_a_bad_line(verdict: Verdict) -> Verdict:
+    """Return what `verdict` is worth when bytes were seen to arrive damaged in the same visit.
+
+    What a REPL says carries no checksum: a damaged byte makes a check crash, a value deviate, a prompt vanish. None of that
+    is held against the board then; another slot shall tell.
+    """
+    if verdict.reason not in _SAID_OVER_THE_LINE:
+        return verdict
+    detail = _one_line(f"{verdict.reason}: {verdict.detail}")
+    reason = Reason.LINK_UNRELIABLE
+    return Verdict(state=JobState.CLOSED, outcome=MEANINGS[reason].outcome, reason=reason, detail=detail)
+
+
+def verdict_of_stop(cause: StopCause) -> Verdict:
+    """Return what it means that the job's line was taken away."""
+    reason = _REASON_OF_STOP[cause]
+    return Verdict(state=JobState.CLOSED, outcome=MEANINGS[reason].outcome, reason=reason, detail="")
+
+
+def phase_outcome(verdict: Verdict) -> PhaseOutcome:
+    """Return how the phase ended in which the job met `verdict`; what waits for another visit was skipped in this one."""
+    if verdict.state is JobState.PENDING:
+        return PhaseOutcome.SKIPPED
+    return PhaseOutcome(verdict.outcome or Outcome.ERROR)
+
+
+def _reason_of(error: StationError) -> tuple[Reason, str]:
+    if isinstance(error, JobEnded):
+        return error.reason, error.detail
+    for kind, reason in _REASON_OF_ERROR:
+        if isinstance(error, kind):
+            return reason, _detail_of(error)
+    return Reason.STATION_BUG, f"{type(error).__name__}: {error}"
+
+
+def _one_line(detail: str) -> str:
+    """What a board or a library said, capped, and in one line: what follows a line break in a record are notes."""
+    return " ".join(detail[:DETAIL_CAP_CHARACTERS].splitlines())
+
+
+def _detail_of(error: StationError) -> str:
+    """The particulars that a reason's words speak of: the holder of a port, the MAC that was read, else the message."""
+    match error:
+        case errors.PortBusy():
+            return error.holder
+        case errors.IdentityInvalid():
+            return error.observed
+        case _:
+            return str(error)

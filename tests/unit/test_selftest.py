@@ -1,0 +1,451 @@
+"""The self-test's checks, run on a stand-in for the board's modules, and the verdict over their measurements."""
+
+import ast
+import contextlib
+import hashlib
+import io
+import json
+import os
+import struct
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from station.errors import ReplGarbage
+from station.model import FlashChip, Identity, Measurement
+from station.reasons import Reason
+from station.recipe import LimitsSection, Recipe, trailer_problem
+from station.selftest import (
+    ANSWER_MAX_BYTES,
+    Check,
+    between,
+    checks_for,
+    exactly,
+    file_content,
+    filesystem_checks,
+    first_failure,
+    judge,
+    parse,
+    recorded,
+    required_measurements,
+)
+
+IDENTITY = Identity(mac="5c:cf:7f:dd:c1:42", chip_id=0xDDC142, otp_words=(0x42000000, 0x0200DDC1, 0x5CCF7F, 0x005CCF7F))
+FLASH = FlashChip(jedec_id=0x1440E0, size_bytes=1 << 20)
+SEED = 0x0123456789ABCDEF
+
+
+def image_with_trailer() -> bytes:
+    """An image that ends as MicroPython's makeimg.py ends it."""
+    body = bytearray(b"\xe9" + bytes(0x9003))
+    struct.pack_into("<I", body, 0x8FFC, len(body))
+    return bytes(body) + hashlib.md5(body[4:], usedforsecurity=False).digest()
+
+
+IMAGE = image_with_trailer()
+
+
+def recipe(*, has_filesystem: bool = True, firmware_version: str = "1.27.0", image: bytes = IMAGE) -> Recipe:
+    """A recipe as load_recipe makes them."""
+    return Recipe(
+        name="thing",
+        version="1",
+        file="thing.toml",
+        hash="0" * 64,
+        image=image,
+        firmware_path="thing.bin",
+        firmware_sha256=hashlib.sha256(image).hexdigest(),
+        firmware_version=firmware_version,
+        minimum_flash_bytes=1 << 20 if has_filesystem else 1 << 19,
+        has_filesystem=has_filesystem,
+        flash_mode="dout",
+        flash_frequency="40m",
+        limits=LimitsSection(),
+        file_sha256="0" * 64,
+        canonical="{}",
+    )
+
+
+class Radio:
+    """`network.WLAN(STA_IF)`."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.broken = False
+        self.history: list[bool] = []
+        self.mac = bytes.fromhex("5ccf7fddc142")
+
+    def active(self, *wanted: bool) -> bool | None:
+        """Get or set."""
+        if not wanted:
+            return self.on
+        self.on = wanted[0] and not self.broken
+        self.history.append(self.on)
+        return None
+
+    def config(self, what: str) -> bytes:
+        """Only the MAC."""
+        assert what == "mac"
+        return self.mac
+
+
+class Board:
+    """The chip's modules, as MicroPython's ESP8266 port has them, for code executed by CPython."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, old: bool = False) -> None:
+        self.radio = Radio()
+        self.values: dict[str, Any] = {
+            "freq": 80_000_000,
+            "flash_id": 0x1440E0,
+            "flash_size": 1 << 20,
+            "check_fw": True,
+            "mem_free": 30_000,
+            "unique_id": bytes.fromhex("42c1dd00"),
+            "version": "v1.27.0 on 2025-12-09",
+        }
+        self.synced = 0
+        self.monkeypatch = monkeypatch
+        self.modules: dict[str, Any] = {
+            "machine": self._module(freq=lambda: self.values["freq"], unique_id=lambda: self.values["unique_id"]),
+            "esp": self._module(
+                flash_id=lambda: self.values["flash_id"],
+                flash_size=lambda: self.values["flash_size"],
+                check_fw=self._check_fw,
+            ),
+            "network": self._module(STA_IF=0, AP_IF=1, WLAN=self._wlan),
+            "gc": self._module(collect=lambda: None, mem_free=lambda: self.values["mem_free"]),
+            "time": self._module(sleep=lambda _seconds: None),
+        }
+        system = self._module(uname=self._uname, sync=self._sync, remove=os.remove)
+        if old:  # 1.8.7 on: no names without the u, no os.sync, no esp.check_fw
+            del system.sync
+            del self.modules["esp"].check_fw
+            for name, module in (("json", json), ("binascii", __import__("binascii")), ("hashlib", hashlib)):
+                self.modules |= {name: None, f"u{name}": module}
+            self.modules |= {"os": None, "uos": system}
+        else:
+            self.modules |= {"os": system}
+
+    @staticmethod
+    def _module(**names: object) -> Any:
+        return SimpleNamespace(**names)
+
+    def _wlan(self, interface: int) -> Radio:
+        assert interface == 0, "the access point's MAC is another one by design"
+        return self.radio
+
+    def _check_fw(self) -> bool:
+        print("size: 36864\nmd5: 00")  # noqa: T201 - as modesp.c does
+        return bool(self.values["check_fw"])
+
+    def _uname(self) -> tuple[str, ...]:
+        return ("esp8266", "esp8266", "2.2.0-dev(9422289)", self.values["version"], "ESP module (1M) with ESP8266")
+
+    def _sync(self) -> None:
+        self.synced += 1
+
+    def run(self, check: Check) -> bytes:
+        """What the check's code prints."""
+        printed = io.StringIO()
+        with self.monkeypatch.context() as patch:
+            for name, module in self.modules.items():
+                patch.setitem(sys.modules, name, module)
+            with contextlib.redirect_stdout(printed):
+                exec(compile(check.code, "<stdin>", "exec"), {})  # noqa: S102 - our own code, in a test
+        return printed.getvalue().replace("\n", "\r\n").encode()
+
+    def measure(self, of: Recipe) -> dict[str, Measurement]:
+        """All measurements of all checks, by name."""
+        checks = checks_for(of, IDENTITY, FLASH) + filesystem_checks(of, SEED)
+        return {taken.name: taken for check in checks for taken in parse(check, self.run(check))}
+
+
+@pytest.fixture
+def board(monkeypatch, tmp_path):
+    """A good board whose files are in a directory of their own."""
+    monkeypatch.chdir(tmp_path)
+    return Board(monkeypatch)
+
+
+def check_named(name: str, of: Recipe | None = None) -> Check:
+    """The check of that name."""
+    of = of or recipe()
+    return next(c for c in checks_for(of, IDENTITY, FLASH) + filesystem_checks(of, SEED) if c.name == name)
+
+
+def test_a_good_board_passes_with_every_required_measurement(board):
+    """Code, parsing and judgement together let a good board pass, with all required measurements taken."""
+    measured = board.measure(recipe())
+    assert judge(recipe(), measured.values()) is None
+    assert set(required_measurements(recipe())) <= set(measured)
+    assert measured["mac"].value == "5c:cf:7f:dd:c1:42"
+    assert measured["chip_id"].value == "0x00ddc142"
+    assert measured["flash_id"].value == "1440e0"
+    assert (measured["cpu_frequency"].value, measured["cpu_frequency"].unit) == (80_000_000, "Hz")
+    assert measured["machine"].value == "ESP module (1M) with ESP8266"
+    assert measured["sdk_version"].value == "2.2.0-dev(9422289)"
+
+
+def test_the_code_runs_where_modules_still_have_their_u(monkeypatch, tmp_path):
+    """The same checks run on an interpreter as old as 1.8.7, with its module names and without newer functions."""
+    monkeypatch.chdir(tmp_path)
+    old = Board(monkeypatch, old=True)
+    old.values["version"] = "v1.8.7-7-gb5a1a20a3 on 2017-01-09"
+    of = recipe(firmware_version="1.8.7-7-gb5a1a20a3", image=b"\xe9" + bytes(100))
+    measured = old.measure(of)
+    assert judge(of, measured.values()) is None
+    assert measured["firmware_intact"].value is None
+
+
+def test_code_for_the_board_is_plain_old_python():
+    """All code is printable ASCII, has no f-strings, and no tabs or carriage returns that a raw REPL would see."""
+    for check in checks_for(recipe(), IDENTITY, FLASH) + filesystem_checks(recipe(), SEED):
+        assert check.code.isascii()
+        assert check.code.replace("\n", "").isprintable()
+        assert not any(isinstance(node, ast.JoinedStr) for node in ast.walk(ast.parse(check.code)))
+        assert len(check.code) < 1024, "an ESP8266 has some 30 KB for code and all"
+
+
+def test_who_answers_is_asked_first():
+    """The identity check comes before all others."""
+    assert checks_for(recipe(), IDENTITY, FLASH)[0].name == "identity"
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_the_radio_is_started_and_left_as_it_was_found(board, before):
+    """The Wi-Fi check switches the station interface on, and afterwards back to what it was."""
+    board.radio.on = before
+    check = check_named("wifi_start")
+    (measured,) = parse(check, board.run(check))
+    assert measured.within
+    assert board.radio.history[0] is True
+    assert board.radio.on is before
+
+
+def test_a_radio_that_does_not_start_is_out_of_limits(board):
+    """active(True) that has no effect is a failed measurement."""
+    board.radio.broken = True
+    check = check_named("wifi_start")
+    failure = first_failure(parse(check, board.run(check)))
+    assert failure is not None
+    assert (failure.reason, failure.detail) == (Reason.OUT_OF_LIMITS, "wifi_start = no, allowed yes")
+
+
+@pytest.mark.parametrize(
+    ("values", "reason", "detail"),
+    [
+        ({"freq": 52_000_000}, Reason.OUT_OF_LIMITS, "cpu_frequency = 52000000 Hz, allowed 80000000…160000000"),
+        ({"mem_free": 1}, Reason.OUT_OF_LIMITS, "free_ram = 1 B, allowed 10000…120000"),
+        ({"flash_size": 1 << 19}, Reason.OUT_OF_LIMITS, "flash_size = 524288 B, allowed 1048576"),
+        ({"check_fw": False}, Reason.OUT_OF_LIMITS, "firmware_intact = no, allowed yes"),
+        ({"version": "v1.26.0 on 2025-08-09"}, Reason.OUT_OF_LIMITS, "firmware_version = 1.26.0, allowed 1.27.0"),
+        ({"flash_id": 0x1640EF}, Reason.IDENTITY_MISMATCH, "flash_id = 1640ef, flashed was 1440e0"),
+        (
+            {"unique_id": bytes.fromhex("43c1dd00")},
+            Reason.IDENTITY_MISMATCH,
+            "chip_id = 0x00ddc143, flashed was 0x00ddc142",
+        ),
+    ],
+)
+def test_a_value_outside_its_limits_is_told_with_the_limits(board, values, reason, detail):
+    """Each deviation fails with its reason, and names value and limits."""
+    board.values |= values
+    failure = judge(recipe(), board.measure(recipe()).values())
+    assert failure is not None
+    assert (failure.reason, failure.detail) == (reason, detail)
+
+
+def test_another_boards_values_are_not_held_against_the_flashed_one(board):
+    """When another board answers, that is the finding, whatever else is wrong with it."""
+    board.radio.mac = bytes.fromhex("5ccf7f000001")
+    board.values |= {"freq": 1, "check_fw": False}
+    failure = judge(recipe(), reversed(board.measure(recipe()).values()))
+    assert failure is not None
+    assert failure.reason is Reason.IDENTITY_MISMATCH
+    assert failure.detail == "mac = 5c:cf:7f:00:00:01, flashed was 5c:cf:7f:dd:c1:42"
+
+
+def test_the_selector_byte_of_an_old_sdk_is_not_part_of_the_chip_id(board):
+    """SDKs up to 2.1.0 may put a byte above the 24 bits of unique_id(); it does not count."""
+    board.values["unique_id"] = bytes.fromhex("42c1dd02")
+    assert board.measure(recipe())["chip_id"].within
+
+
+def test_the_firmware_version_is_only_recorded_when_the_recipe_names_none(board):
+    """Without a version in recipe and image whatever the board says is recorded."""
+    of = recipe(firmware_version="")
+    measured = board.measure(of)["firmware_version"]
+    assert (measured.value, measured.low, measured.within) == ("1.27.0", None, True)
+
+
+def test_an_image_without_trailer_cannot_fail_the_boards_own_check(board):
+    """esp.check_fw() needs the trailer, so without one its answer is recorded and not judged."""
+    plain = b"\xe9" + bytes(100)
+    assert trailer_problem(plain)
+    assert not trailer_problem(IMAGE)
+    board.values["check_fw"] = False
+    assert board.measure(recipe(image=plain))["firmware_intact"].within
+    assert not board.measure(recipe())["firmware_intact"].within
+
+
+def test_the_file_is_what_the_station_expects_and_is_gone_afterwards(board, tmp_path):
+    """The board writes the content that the seed determines, flushes it, reads it back and deletes it."""
+    write, read = filesystem_checks(recipe(), SEED)
+    (written,) = parse(write, board.run(write))
+    assert written.within
+    assert (tmp_path / "selftest.tmp").read_bytes() == file_content(SEED)
+    assert board.synced == 1
+    (found,) = parse(read, board.run(read))
+    assert found.within
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "flipped", "empty"])
+def test_a_file_that_did_not_survive_is_lost_data(board, tmp_path, damage):
+    """A file that is gone, cut, empty or changed after the reset means that the flash loses data."""
+    write, read = filesystem_checks(recipe(), SEED)
+    board.run(write)
+    file = tmp_path / "selftest.tmp"
+    content = bytearray(file.read_bytes())
+    content[1000] ^= 1
+    {
+        "gone": file.unlink,
+        "cut": lambda: file.write_bytes(file_content(SEED)[:-1]),
+        "flipped": lambda: file.write_bytes(content),
+        "empty": lambda: file.write_bytes(b""),
+    }[damage]()
+    failure = first_failure(parse(read, board.run(read)))
+    assert failure is not None
+    assert failure.reason is Reason.FILESYSTEM_LOST_DATA
+
+
+def test_a_file_of_another_run_is_not_accepted(board):
+    """Two runs write different files, so that a file left from an earlier run proves nothing."""
+    write, _ = filesystem_checks(recipe(), SEED + 65537)
+    _, read = filesystem_checks(recipe(), SEED)
+    board.run(write)
+    (found,) = parse(read, board.run(read))
+    assert not found.within
+
+
+def test_a_recipe_without_filesystem_asks_for_none(board):
+    """The 512 KiB variant has no filesystem: no check of it, and none required."""
+    of = recipe(has_filesystem=False)
+    assert filesystem_checks(of, SEED) == ()
+    assert not any("filesystem" in name for name in required_measurements(of))
+    assert judge(of, board.measure(of).values()) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "payload"),
+    [
+        ("cpu_frequency", b""),
+        ("cpu_frequency", b"\r\n\r\n"),
+        ("cpu_frequency", b"80000000.5"),
+        ("cpu_frequency", b"true"),
+        ("cpu_frequency", b'"80000000"'),
+        ("cpu_frequency", b"-1"),
+        ("cpu_frequency", b"9" * 3000),
+        ("cpu_frequency", b"NaN"),
+        ("cpu_frequency", b"[" * 4000),
+        ("cpu_frequency", b"80000000 80000000"),
+        ("cpu_frequency", b"80000000".rjust(ANSWER_MAX_BYTES + 1, b"\n")),
+        ("identity", b'["5ccf7fddc142"]'),
+        ("identity", b'["5CCF7FDDC142","42c1dd00"]'),
+        ("identity", b'["5ccf7fddc142","42c1dd00","x"]'),
+        ("firmware", b'["v1.27.0 on 2025-12-09\\u001b[2J","x","y"]'),
+        ("firmware", b'["' + b"v" * 500 + b'","x","y"]'),
+        ("firmware", b'["\xff","x","y"]'),
+        ("firmware", b'["\\ud800","x","y"]'),
+        ("firmware_intact", b"1"),
+        ("wifi_start", b"null"),
+        ("filesystem_write", b"null"),
+        ("filesystem_read", b'"00"'),
+        ("flash", b"{}"),
+    ],
+)
+def test_an_answer_of_the_wrong_form_is_garbage(name, payload):
+    """What is not exactly the value that the check prints is garbage, and is never judged."""
+    with pytest.raises(ReplGarbage, match=name):
+        parse(check_named(name), payload)
+
+
+@given(st.binary(max_size=200), st.sampled_from(["identity", "flash", "firmware", "firmware_intact", "wifi_start"]))
+def test_no_bytes_break_parsing(payload, name):
+    """Whatever bytes a check prints, they become measurements or garbage."""
+    with contextlib.suppress(ReplGarbage):
+        for measured in parse(check_named(name), payload):
+            assert isinstance(measured, Measurement)
+
+
+def test_chatter_before_the_value_is_skipped():
+    """What the SDK prints before the value, as esp.check_fw() does, is not taken for it."""
+    (measured,) = parse(check_named("firmware_intact"), b"size: 1\r\nmd5: 00\r\n\r\ntrue\r\n")
+    assert measured.value is True
+
+
+_required = required_measurements(recipe())
+_measurements = st.lists(
+    st.builds(
+        Measurement,
+        name=st.sampled_from([*_required, "machine", "sdk_version"]),
+        value=st.integers() | st.none() | st.booleans() | st.text(max_size=5),
+        low=st.none() | st.integers(),
+        high=st.none() | st.integers(),
+        within=st.booleans() | st.just(value=True) | st.just(value=True) | st.just(value=True),
+    ),
+    max_size=14,
+)
+
+
+@given(_measurements, st.sets(st.sampled_from(_required)), st.booleans())
+def test_pass_needs_every_required_measurement_within(extra, left_out, has_filesystem):
+    """judge() says pass if and only if all required measurements are there and nothing is outside its limits."""
+    of = recipe(has_filesystem=has_filesystem)
+    good = [Measurement(name=name, value=1) for name in _required if name not in left_out]
+    for taken in (extra, [*extra, *good], [*good, *extra], good):
+        needed = set(required_measurements(of))
+        whole = needed <= {measurement.name for measurement in taken} and all(m.within for m in taken)
+        failure = judge(of, taken)
+        assert (failure is None) is whole
+        if failure is not None:
+            assert failure.reason in {
+                Reason.IDENTITY_MISMATCH,
+                Reason.FILESYSTEM_LOST_DATA,
+                Reason.OUT_OF_LIMITS,
+                Reason.EVIDENCE_MISSING,
+            }
+
+
+def test_what_a_pass_requires_is_exactly_this():
+    """The list of required measurements, written by hand."""
+    always = {"mac", "chip_id", "flash_id", "firmware_version", "cpu_frequency"}
+    always |= {"flash_size", "firmware_intact", "free_ram", "wifi_start"}
+    assert set(required_measurements(recipe(has_filesystem=False))) == always
+    assert set(required_measurements(recipe())) == always | {"filesystem_written", "filesystem_hash"}
+
+
+def test_no_measurements_at_all_are_missing_evidence():
+    """Zero steps are no pass: everything that is missing is named."""
+    failure = judge(recipe(), ())
+    assert failure is not None
+    assert failure.reason is Reason.EVIDENCE_MISSING
+    assert failure.detail == ", ".join(required_measurements(recipe()))
+
+
+@given(st.integers(), st.integers(), st.integers())
+def test_limits_are_inclusive(value, low, high):
+    """A value on its limit is within."""
+    assert between("x", value, (low, high)).within is (low <= value <= high)
+
+
+def test_nothing_equals_an_unknown_expectation():
+    """Without something to compare with, a comparison never holds; and True is not 1."""
+    assert not exactly("x", None, None).within
+    assert not exactly("x", True, 1).within
+    assert exactly("x", "a", "a").within
+    assert recorded("x", None).within
