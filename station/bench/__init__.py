@@ -1,0 +1,1 @@
+"""The virtual bench: silicon, programmers and firmware with which the real program runs without hardware."""

@@ -1,0 +1,307 @@
+"""A virtual CH340 programmer with an ESP-01 in it: a tty on one side, a board on the other, and the two control lines.
+
+Promises that any serial client may be pointed at it, that a client inside the process also has DTR and RTS (the usual
+two-transistor circuit), and that pulling it looks like pulling a real one. Everything happens on one event loop;
+`set_lines` alone may be called from other threads. It must never judge a board.
+"""
+
+import errno
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from threading import get_ident
+from typing import Literal, Protocol
+
+from station.bench.board import Board, BoardEffect, Say, StartFirmware
+from station.bench.chip import Chip, ResetCause
+from station.bench.faults import Fault
+from station.bench.link import Link, LinkCounts
+from station.bench.loader import Mishap, Restart
+from station.bench.wire import BAUD_TOLERANCE, Noise, byte_s
+
+FIRMWARE_BAUD = 115200
+EN_RISE_S = 0.005
+"""EN's capacitor, in real seconds: a sequence that moves the lines one by one has them settled when the pin is read."""
+FIRMWARE_RESET_S = 0.01
+"""A reset that the firmware asks for takes this long in real seconds, so that a boot loop never spins at pace 0."""
+LINES_TIMEOUT_S = 5.0
+DEAF_AFTER_FRAMES = 12
+"""A deaf adapter's last words: the eight replies to SYNC and a few more."""
+ADAPTER_FAULTS = ("adapter_deaf", "adapter_hung")
+"""Faults of the programmer, though a board brings them: pulling it out cures them."""
+
+Wiring = Literal["lines", "none"]
+BootSwitch = Literal["rom", "run", "auto"]
+
+
+class RunningFirmware(Protocol):
+    """The firmware of one board, from one start to its end. `baud` is that of its UART."""
+
+    baud: int
+
+    def receive(self, data: bytes) -> None:
+        """Bytes at its RX."""
+
+    def power_off(self) -> None:
+        """The chip is reset or loses its supply: it ends here and says no more."""
+
+
+BootFirmware = Callable[[Chip, Callable[[bytes], None], Callable[[str], None]], RunningFirmware]
+"""Start the firmware in a chip's flash: called with the chip, `emit(bytes)` for what it says, and `on_reset(cause)`,
+by which it asks for a reset (a value of `ResetCause`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgrammerStats:
+    """Counts of one programmer since it was made; `erases` and `programs` are those of its last board's flash."""
+
+    bytes_from_host: int
+    bytes_to_host: int
+    erases: int
+    programs: int
+    frames_lost: int
+    resets: int
+
+
+class VirtualProgrammer:
+    """One programmer. Make it anywhere, use it on the loop's thread only (`set_lines` excepted).
+
+    `wiring` "lines" has DTR and RTS on EN and GPIO0; with "none" closing the port is the power cycle (unless
+    `close_cuts_power` says otherwise) and `boot`, the switch for GPIO0, decides where the board comes up: "auto" is the
+    loader until a bootable image is in flash. `on_progress_fault` is called when a hand should pull the programmer
+    (`unplug@N`) or has lifted the board (`removed@N`).
+    """
+
+    def __init__(
+        self,
+        *,
+        chip: Chip | None,
+        boot_firmware: BootFirmware,
+        wiring: Wiring,
+        boot: BootSwitch,
+        pace: float,
+        seed: int,
+        close_cuts_power: bool | None = None,
+    ) -> None:
+        self.boot = boot
+        self.on_progress_fault: Callable[[Fault], None] | None = None
+        self._boot_firmware = boot_firmware
+        self._has_lines = wiring == "lines"
+        self._close_cuts_power = not self._has_lines if close_cuts_power is None else close_cuts_power
+        self._pace = pace
+        self._to_board, self._to_host = Noise(seed, "to board"), Noise(seed, "to host")
+        self._chip = self._last_chip = chip
+        self._board: Board | None = None
+        self._firmware: RunningFirmware | None = None
+        self._link: Link | None = None
+        self._thread_id = 0
+        self._lines = (False, False)
+        self._in_reset = False
+        self._resets = self._frames_answered = self._frames_lost = 0
+        self._counts = LinkCounts()
+
+    @property
+    def chip(self) -> Chip | None:
+        """The board that sits in it."""
+        return self._chip
+
+    @property
+    def control_hung(self) -> bool:
+        """Whether control requests are never answered, so that an open must fail: `adapter_hung`, until re-plugged."""
+        return self._adapter_has("adapter_hung")
+
+    @property
+    def stats(self) -> ProgrammerStats:
+        """The counts so far."""
+        return ProgrammerStats(
+            bytes_from_host=self._counts.from_host,
+            bytes_to_host=self._counts.to_host,
+            erases=self._last_chip.flash.erases if self._last_chip else 0,
+            programs=self._last_chip.flash.programs if self._last_chip else 0,
+            frames_lost=self._frames_lost + (self._board.frames_lost if self._board else 0),
+            resets=self._resets,
+        )
+
+    def plug(self) -> str:
+        """Plug the programmer in: its board gets power. Returns the path of its tty."""
+        if self._link is not None:
+            raise RuntimeError(f"the programmer is plugged in already, as {self._link.path}")
+        self._link = Link(
+            pace=self._pace,
+            to_board=self._to_board,
+            to_host=self._to_host,
+            counts=self._counts,
+            hear=self._hear,
+            closed=self._client_closed,
+        )
+        self._thread_id = get_ident()
+        self._frames_answered = 0
+        self._lines = (False, False)
+        self._start(ResetCause.POWER_ON)
+        return self._link.path
+
+    def unplug(self) -> None:
+        """Pull the programmer out; harmless when it is out."""
+        self._cut_off()
+        self._forget_board()
+        link, self._link = self._link, None
+        if link is None:
+            return
+        link.close()
+        if self._chip is not None:
+            for token in ADAPTER_FAULTS:
+                self._chip.spend(token)
+
+    def seat(self, chip: Chip) -> None:
+        """Put a board into the empty programmer; it gets power when the programmer has it."""
+        if self._chip is not None:
+            raise RuntimeError("there is a board in the programmer already")
+        self._chip = self._last_chip = chip
+        self._start(ResetCause.POWER_ON)
+
+    def lift(self) -> Chip | None:
+        """Take the board out and leave the programmer plugged in. Returns the board, None when there was none."""
+        self._cut_off()
+        self._forget_board()
+        chip, self._chip = self._chip, None
+        return chip
+
+    def set_lines(self, *, dtr: bool, rts: bool) -> None:
+        """Move DTR and RTS (True: asserted), from any thread; returns when it is done. OSError when unplugged.
+
+        EN is low while RTS is asserted and DTR is not, GPIO0 while DTR is asserted and RTS is not.
+        """
+        link = self._link
+        if link is None:
+            raise OSError(errno.EIO, "the programmer is not plugged in")
+        if get_ident() == self._thread_id:
+            self._move_lines(dtr=dtr, rts=rts)
+            return
+        done: Future[None] = Future()
+
+        def move() -> None:
+            self._move_lines(dtr=dtr, rts=rts)
+            done.set_result(None)
+
+        try:
+            link.loop.call_soon_threadsafe(move)
+        except RuntimeError as error:  # the loop is closed
+            raise OSError(errno.EIO, "the virtual bench has ended") from error
+        done.result(LINES_TIMEOUT_S)
+
+    def _move_lines(self, *, dtr: bool, rts: bool) -> None:
+        self._lines = (dtr, rts)
+        if not self._has_lines or self._link is None:
+            return
+        if rts and not dtr:
+            self._cut_off()
+            self._in_reset = True
+        elif self._in_reset:
+            self._link.loop.call_later(EN_RISE_S, self._link.guarded(partial(self._start, ResetCause.EXTERNAL)))
+
+    def _start(self, cause: ResetCause) -> None:
+        """The chip starts: power came, EN rose, or it reset itself."""
+        self._cut_off()
+        if self._chip is None or self._link is None:
+            return
+        if self._board is None:
+            self._board = Board(self._chip)
+        self._resets += 1
+        noise = self._chip.fault("noise")
+        self._link.noise = noise.number if noise is not None else 0.0
+        gpio0_low = self._gpio0_low(self._chip)
+        self._play(self._board.boot(gpio0_low=gpio0_low, cause=cause, at_s=self._link.now_s))
+
+    def _gpio0_low(self, chip: Chip) -> bool:
+        """What the boot pin is while the chip starts."""
+        if self._has_lines:
+            dtr, rts = self._lines
+            return dtr and not rts
+        return self.boot == "rom" or (self.boot == "auto" and not chip.bootable)
+
+    def _cut_off(self) -> None:
+        """Whatever runs on the chip ends, and nothing that it had begun happens any more."""
+        self._in_reset = False
+        if self._link is not None:
+            self._link.cut_off()
+        firmware, self._firmware = self._firmware, None
+        if firmware is not None:
+            firmware.power_off()
+
+    def _forget_board(self) -> None:
+        """The board has lost its power."""
+        if self._board is not None:
+            self._frames_lost += self._board.frames_lost
+            self._board = None
+
+    def _client_closed(self) -> None:
+        if self._close_cuts_power:
+            self._start(ResetCause.POWER_ON)
+
+    def _hear(self, data: bytes, begun_s: float, baud: int) -> None:
+        """These bytes are at the chip's RX."""
+        if self._chip is None or self._board is None or self._link is None:
+            return
+        if self._chip.fault("echo") is not None:
+            self._link.transmit(data, self._link.now_s, baud)
+            return
+        if self._in_reset:
+            return
+        if self._firmware is not None:
+            matches = abs(self._firmware.baud / baud - 1) <= BAUD_TOLERANCE
+            self._firmware.receive(data if matches else self._link.garble(data))
+            return
+        if self._board.in_loader and not self._board.hears(baud, BAUD_TOLERANCE):
+            data = self._link.garble(data)
+            self._frames_lost += 1
+        self._play(self._board.hear(data, begun_s=begun_s, byte_s=byte_s(baud), host_baud=baud))
+
+    def _play(self, effects: list[BoardEffect]) -> None:
+        """Let the board's effects happen, each at its time."""
+        if self._link is None:
+            return
+        for effect in effects:
+            match effect:
+                case Say():
+                    self._frames_answered += 1
+                    self._link.deaf = self._adapter_has("adapter_deaf") and self._frames_answered > DEAF_AFTER_FRAMES
+                    self._link.transmit(effect.data, effect.at_s, effect.baud)
+                case StartFirmware():
+                    self._link.later(effect.at_s, self._start_firmware)
+                case Restart():
+                    self._link.later(effect.at_s, partial(self._start, effect.cause))
+                case Mishap():
+                    self._link.later(effect.at_s, partial(self._hand, effect.fault))
+
+    def _hand(self, fault: Fault) -> None:
+        """A hand lifts the board, or pulls the programmer, which is the bench's to do."""
+        match fault.token:
+            case "removed":
+                self.lift()
+            case _:
+                pass
+        if self.on_progress_fault is not None:
+            self.on_progress_fault(fault)
+
+    def _start_firmware(self) -> None:
+        """The firmware's first instruction."""
+        link, chip = self._link, self._chip
+        if link is None or chip is None:
+            return
+        life = link.life
+
+        def emit(data: bytes) -> None:
+            if link.life == life:
+                baud = self._firmware.baud if self._firmware is not None else FIRMWARE_BAUD
+                link.transmit(data, link.now_s, baud)
+
+        def reset(cause: str) -> None:
+            restart = link.guarded(partial(self._start, ResetCause(cause)))
+            link.loop.call_later(FIRMWARE_RESET_S, link.guarded(lambda: link.later(link.quiet_s, restart)))
+
+        self._firmware = self._boot_firmware(chip, emit, reset)
+
+    def _adapter_has(self, token: str) -> bool:
+        """Whether this fault of the adapter acts: the next plug of the same board is free of it."""
+        return self._chip is not None and self._chip.fault(token) is not None and not self._chip.spent(token)

@@ -1,0 +1,124 @@
+"""The host's side of a virtual programmer: a pty pair that behaves like the tty of a USB serial adapter.
+
+Promises to say what the clients write and when the last one closes, without ever polling; to drop what the board says
+while nobody has the port open, as the kernel does; and that closing it gives a reader what pulling the adapter gives.
+It must never block the loop.
+"""
+
+import asyncio
+import fcntl
+import os
+import select
+import struct
+import tty
+from collections.abc import Callable
+
+TCGETS2 = 0x802C542A
+"""The ioctl that also tells bauds without a name, such as 74880 (asm-generic/ioctls.h)."""
+TERMIOS2_BYTES = 44
+TERMIOS2_SPEED_OFFSET = 40
+CHUNK_BYTES = 1024
+"""A client's write is taken in pieces of this size, so that a change of baud is seen near where it happened."""
+CHUNKS_IN_A_ROW = 64
+"""So many at a time; a client that never stops writing must not keep the loop from the other boards."""
+MAX_WAITING_BYTES = 1 << 20
+"""What a client that does not read may leave lying; more is lost, as in the kernel's buffer."""
+
+
+class PtyPort:
+    """An open pty pair. Make it, and call everything, on the loop's thread.
+
+    `take` is called with each piece of what a client wrote and returns whether to go on reading at once (else
+    `resume()` does); `closed` is called when the last client has closed the port.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, take: Callable[[bytes], bool], closed: Callable[[], None]
+    ) -> None:
+        self._loop = loop
+        self._take = take
+        self._closed = closed
+        self._waiting = bytearray()
+        self._reading = True
+        self._hung_up = False
+        self._master, slave = os.openpty()
+        self.path = os.ttyname(slave)
+        # Raw from the start: else the board's first words would be echoed back to it.
+        tty.setraw(slave)
+        os.close(slave)
+        os.set_blocking(self._master, False)
+        # Edge-triggered, because a pty without a client is "hung up" for as long as it lasts: the loop's own
+        # level-triggered poll would spin. The poll of the poll is level-triggered and quiet.
+        self._edges = select.epoll()
+        self._edges.register(self._master, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+        self._edges.poll(0)
+        loop.add_reader(self._edges.fileno(), self._on_edge)
+
+    @property
+    def baud(self) -> int:
+        """The baud a client has set."""
+        termios2 = fcntl.ioctl(self._master, TCGETS2, bytes(TERMIOS2_BYTES))
+        speed: int = struct.unpack_from("<I", termios2, TERMIOS2_SPEED_OFFSET)[0]
+        return speed
+
+    @property
+    def has_client(self) -> bool:
+        """Whether anybody has the port open."""
+        poll = select.poll()
+        poll.register(self._master, 0)
+        return not any(events & select.POLLHUP for _, events in poll.poll(0))
+
+    def write(self, data: bytes) -> int:
+        """Give this to the client; returns how many bytes were lost because nobody reads."""
+        if not self.has_client:
+            self._waiting.clear()
+            return len(data)
+        room = MAX_WAITING_BYTES - len(self._waiting)
+        self._waiting += data[:room]
+        self._flush()
+        return max(0, len(data) - room)
+
+    def resume(self) -> None:
+        """Read on."""
+        self._reading = True
+        self._read()
+
+    def close(self) -> None:
+        """Pull the adapter: a client that reads gets readiness without data, one that writes EIO."""
+        self._loop.remove_reader(self._edges.fileno())
+        self._edges.close()
+        os.close(self._master)
+        self._master = -1
+
+    def _on_edge(self) -> None:
+        if any(events & select.EPOLLHUP for _, events in self._edges.poll(0)):
+            self._hung_up = True
+        self._read()
+        if self._master >= 0:
+            self._flush()
+
+    def _read(self) -> None:
+        """Take what the clients wrote; then, when the last one has closed, say so."""
+        for _ in range(CHUNKS_IN_A_ROW):
+            if not self._reading or self._master < 0:
+                return
+            try:
+                data = os.read(self._master, CHUNK_BYTES)
+            except OSError:  # nothing left (EAGAIN), or nothing left and nobody there (EIO)
+                break
+            self._reading = self._take(data)
+        else:
+            self._loop.call_soon(self._read)
+            return
+        if self._hung_up:
+            self._hung_up = False
+            self._closed()
+
+    def _flush(self) -> None:
+        """Give the client as much as it takes; the next edge brings the rest."""
+        while self._waiting:
+            try:
+                written = os.write(self._master, self._waiting)
+            except BlockingIOError:
+                return
+            del self._waiting[:written]
