@@ -1,0 +1,25 @@
+"""systemd's notification protocol (sd_notify(3)): readiness, status and the watchdog, in one datagram each.
+
+Without `NOTIFY_SOCKET` in the environment every call does nothing. It never raises and never blocks.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+
+def notify(*lines: str) -> None:
+    """Send `lines` (such as `READY=1`) to the service manager, if there is one."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as channel:
+        # A manager that does not listen is the manager's business.
+        channel.connect_ex(address)
+        try:
+            channel.send("\n".join(lines).encode())
+        except OSError:
+            return

@@ -1,0 +1,169 @@
+"""The rows of lots: who opened, paused and closed which work order, and which one the bench works on.
+
+Every change is a row of its own in `lot_event`; `lot.state` is the last of them. A closed lot stays closed. Every function
+takes the connection of a transaction that somebody else begins and commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from station.adapters.records.jobs import next_sequence
+from station.adapters.records.schema import firmware, lot, lot_event, recipe
+from station.errors import ConfigurationError
+from station.model import Lot, LotState
+
+THE_STATION = "station"
+"""The person of what the station does by itself."""
+_EVENTS = {LotState.OPEN: "open", LotState.PAUSED: "pause", LotState.CLOSED: "close"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeRow:
+    """What the records keep of a recipe and its image, so that a job can be understood without the files."""
+
+    hash: str
+    name: str
+    version: str
+    text: str
+    """The canonical recipe that `hash` is the sha256 of."""
+    firmware_sha256: str
+    firmware_version: str = ""
+    firmware_size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LotRequest:
+    """A work order as a person, or the configuration, asks for it."""
+
+    recipe_hash: str
+    product: str
+    person: str
+    supplier_batch: str = ""
+    target_quantity: int | None = None
+
+
+def ensure_recipe(connection: Connection, row: RecipeRow, now: datetime) -> None:
+    """Write recipe and firmware unless they are known; both are named by their content, so they never change."""
+    if connection.execute(select(firmware.c.sha256).where(firmware.c.sha256 == row.firmware_sha256)).first() is None:
+        made = insert(firmware).values(sha256=row.firmware_sha256, version=row.firmware_version, first_used_at=now)
+        connection.execute(made.values(size_bytes=row.firmware_size_bytes))
+    if connection.execute(select(recipe.c.hash).where(recipe.c.hash == row.hash)).first() is None:
+        made = insert(recipe).values(hash=row.hash, name=row.name, version=row.version, text=row.text)
+        connection.execute(made.values(firmware_sha256=row.firmware_sha256, first_used_at=now))
+
+
+def standing(connection: Connection, request: LotRequest, lot_id: str, now: datetime) -> Lot:
+    """Return the standing lot of a recipe, product and supplier batch, made as `lot_id` if there is none.
+
+    Standing lots of other recipes stay as they are: a technician's `station flash` has its own beside the daemon's.
+    """
+    for row in _not_closed(connection, standing=True):
+        if _order_of(row) == _order_of(request):
+            return _lot(row)
+    return _create(connection, request, lot_id, now, is_standing=True)
+
+
+def open_by_hand(connection: Connection, request: LotRequest, lot_id: str, now: datetime) -> Lot:
+    """Open a lot as `lot_id`, or open again the paused one of the same recipe, product and supplier batch.
+
+    Raises `ConfigurationError` while another lot opened by hand is not closed: the bench makes one thing at a time.
+    """
+    for row in _not_closed(connection, standing=False):
+        if _order_of(row) == _order_of(request):
+            return change(connection, row.id, LotState.OPEN, request.person, now)
+        raise ConfigurationError(
+            file=f"lot {row.id}",
+            problem=f"the lot {row.product!r} opened by {row.person!r} is still {row.state}",
+            fix="station lot close",
+        )
+    return _create(connection, request, lot_id, now, is_standing=False)
+
+
+def change(connection: Connection, lot_id: str, state: LotState, person: str, now: datetime) -> Lot:
+    """Pause or close a lot; asking for the state it has changes nothing. Raises `ConfigurationError`."""
+    row = _one(connection, lot_id)
+    if row is None:
+        raise ConfigurationError(file=f"lot {lot_id}", problem="there is no such lot", fix="station lot open")
+    if row.state == state:
+        return _lot(row)
+    if row.state == LotState.CLOSED:
+        raise ConfigurationError(file=f"lot {lot_id}", problem="it is closed", fix="open a new one: station lot open")
+    return _change(connection, lot_id, state, person, now)
+
+
+def pause_hand_opened(connection: Connection, now: datetime) -> int:
+    """Pause every open lot that a person opened; return their number."""
+    to_pause = [row for row in _not_closed(connection, standing=False) if row.state == LotState.OPEN]
+    for row in to_pause:
+        _change(connection, row.id, LotState.PAUSED, THE_STATION, now)
+    return len(to_pause)
+
+
+def current(connection: Connection) -> Lot | None:
+    """Return the lot opened by hand that is not closed, be it open or paused; None when there is none."""
+    rows = _not_closed(connection, standing=False)
+    return _lot(rows[0]) if rows else None
+
+
+def _not_closed(connection: Connection, *, standing: bool) -> Sequence[Row[Any]]:
+    """Newest first."""
+    of_kind = select(lot).where(lot.c.state != LotState.CLOSED, lot.c.standing.is_(standing))
+    return connection.execute(of_kind.order_by(lot.c.sequence.desc())).all()
+
+
+def _order_of(lot_or_request: Row[Any] | LotRequest) -> tuple[str, str, str]:
+    """What makes two lots the same work order."""
+    return lot_or_request.recipe_hash, lot_or_request.product, lot_or_request.supplier_batch
+
+
+def _one(connection: Connection, lot_id: str) -> Row[Any] | None:
+    return connection.execute(select(lot).where(lot.c.id == lot_id)).one_or_none()
+
+
+def _create(connection: Connection, request: LotRequest, lot_id: str, now: datetime, *, is_standing: bool) -> Lot:
+    row = insert(lot).values(
+        id=lot_id,
+        sequence=next_sequence(connection, lot),
+        recipe_hash=request.recipe_hash,
+        product=request.product,
+        person=request.person,
+        state=LotState.OPEN,
+        standing=is_standing,
+        supplier_batch=request.supplier_batch,
+        target_quantity=request.target_quantity,
+        opened_at=now,
+    )
+    connection.execute(row)
+    return _log_event(connection, lot_id, LotState.OPEN, request.person, now)
+
+
+def _change(connection: Connection, lot_id: str, state: LotState, person: str, now: datetime) -> Lot:
+    closed_at = now if state is LotState.CLOSED else None
+    connection.execute(update(lot).where(lot.c.id == lot_id).values(state=state, closed_at=closed_at))
+    return _log_event(connection, lot_id, state, person, now)
+
+
+def _log_event(connection: Connection, lot_id: str, state: LotState, person: str, now: datetime) -> Lot:
+    count = select(func.count()).select_from(lot_event).where(lot_event.c.lot_id == lot_id)
+    position = connection.execute(count).scalar_one()
+    row = insert(lot_event).values(lot_id=lot_id, position=position, event=_EVENTS[state], person=person)
+    connection.execute(row.values(happened_at=now))
+    return _lot(connection.execute(select(lot).where(lot.c.id == lot_id)).one())
+
+
+def _lot(row: Row[Any]) -> Lot:
+    return Lot(
+        id=row.id,
+        recipe_hash=row.recipe_hash,
+        product=row.product,
+        person=row.person,
+        state=LotState(row.state),
+        standing=row.standing,
+        supplier_batch=row.supplier_batch,
+    )

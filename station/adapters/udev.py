@@ -1,0 +1,220 @@
+"""Who is plugged in: USB-serial adapters as sysfs and udev describe them, through pyudev.
+
+uevents are hints and nothing more (they get lost, doubled and reordered); what is attached is always read afresh from
+/sys/class/tty. The monitor listens to events that udev has processed, never to raw kernel events, because ID_PATH and the
+node's permissions exist only afterwards. It must never report a device that udev has not finished, never block the event
+loop for longer than one look through sysfs, and never let one odd device hide the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pyudev
+import structlog
+
+from station.model import Programmer
+
+TTY_CLASS = Path("/sys/class/tty")
+UDEV_CONTROL = Path("/run/udev/control")
+RECEIVE_BUFFER_BYTES = 16 * 1024 * 1024
+"""For bursts of a whole bench: the kernel's default holds about 500 events (systemd commit 99448c1f)."""
+DRAIN_EVENTS_MAX = 1000
+"""So many events are taken in one go; the loop calls again for the rest."""
+REOPEN_AFTER_S = 1.0
+TEXT_CHARS_MAX = 64
+# What a device that vanishes in the middle, or was never whole, can throw at its reader.
+_ODD_DEVICE = (OSError, LookupError, ValueError, pyudev.DeviceNotFoundError)
+
+_log = structlog.get_logger(__name__)
+
+
+class UdevWatcher:
+    """The real `ProgrammerWatcher`; used on the event loop only."""
+
+    def __init__(
+        self,
+        *,
+        usb_ids: Iterable[str],
+        excluded_places: Iterable[str] = (),
+        udev_control: Path = UDEV_CONTROL,
+    ) -> None:
+        """Watch for adapters with one of `usb_ids` (`vvvv:pppp`, lower-case hex).
+
+        `excluded_places` are ID_PATHs (or places) that are never reported: a tower light may carry the CH340's own id.
+        `udev_control` exists while a udev daemon serves this /dev.
+        """
+        self._usb_ids = frozenset(usb_ids)
+        self._excluded_places = frozenset(excluded_places)
+        self._udev_control = udev_control
+        self._context = pyudev.Context()
+        self._monitor: pyudev.Monitor | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._on_hint: Callable[[], None] = _ignore_hint
+        self._reopening: asyncio.TimerHandle | None = None
+
+    def start(self, on_hint: Callable[[], None]) -> None:
+        """Begin to listen on the running event loop; raises OSError when udev's netlink group cannot be joined."""
+        self._loop = asyncio.get_running_loop()
+        self._on_hint = on_hint
+        self._open_monitor(self._loop)
+
+    def heard(self) -> bool:
+        """Whether the monitor is up and a udev daemon is there to speak to it.
+
+        False also in a container that lacks /run/udev (pyudev#362): there only the periodic snapshots find anything.
+        """
+        return self._monitor is not None and self._udev_control.exists()
+
+    def stop(self) -> None:
+        """Stop listening and close the monitor; harmless when it never started."""
+        if self._reopening is not None:
+            self._reopening.cancel()
+            self._reopening = None
+        self._close_monitor()
+        self._on_hint = _ignore_hint
+        self._loop = None
+
+    def snapshot(self) -> tuple[Programmer, ...]:
+        """Return what is attached and ready, ordered by place; single odd devices are left out, for a later snapshot."""
+        try:
+            names = sorted(entry.name for entry in TTY_CLASS.iterdir())
+        except FileNotFoundError:
+            return ()
+        found: list[Programmer] = []
+        for name in names:
+            try:
+                programmer = self._examine(pyudev.Devices.from_name(self._context, "tty", name))
+            except _ODD_DEVICE as error:
+                _log.debug("programmer.skipped", tty=name, why=repr(error))
+                continue
+            if programmer is not None:
+                found.append(programmer)
+        return tuple(sorted(found, key=lambda programmer: programmer.place))
+
+    def _examine(self, tty: pyudev.Device) -> Programmer | None:
+        # Careful with truth: a pyudev Device is a Mapping whose `len` warns, so always `is None`.
+        adapter = tty.find_parent("usb", "usb_device")
+        interface = tty.find_parent("usb", "usb_interface")
+        if adapter is None or interface is None or tty.device_node is None:
+            return None
+        usb_id = f"{_text(adapter, 'idVendor')}:{_text(adapter, 'idProduct')}".lower()
+        if usb_id not in self._usb_ids:
+            return None
+        initialized_usec = tty.properties.get("USEC_INITIALIZED")
+        if initialized_usec is None and self._udev_control.exists():
+            return None  # udev is still at it: neither ID_PATH nor the node's group are right yet
+        id_path = tty.properties.get("ID_PATH")
+        topology = interface.sys_name.partition("-")[2]  # "2.3:1.0" of "1-2.3:1.0"
+        if id_path is None:
+            id_path = _derive_id_path(interface, topology)
+        elif not id_path.endswith(f":{topology}"):
+            # udev's record is keyed by the tty's number, so for a moment it may still be that of the adapter that had
+            # this number before, in another place. What was there is not what is here.
+            return None
+        place = id_path + _port_suffix(tty, interface)
+        if not self._excluded_places.isdisjoint((id_path, place)):
+            return None
+        return Programmer(
+            place=place,
+            node=tty.device_node,
+            sysfs_path=tty.sys_path,
+            generation=_generation(tty, adapter, initialized_usec),
+            usb_id=usb_id,
+            adapter_version=_text(adapter, "bcdDevice"),
+            product=_text(adapter, "product"),
+            hub_path=adapter.sys_name.partition("-")[2],
+        )
+
+    def _open_monitor(self, loop: asyncio.AbstractEventLoop) -> None:
+        monitor = pyudev.Monitor.from_netlink(self._context, source="udev")
+        monitor.filter_by("tty")
+        with contextlib.suppress(OSError):
+            # Beyond net.core.rmem_max this takes CAP_NET_ADMIN; without it we get as much as is allowed.
+            monitor.set_receive_buffer_size(RECEIVE_BUFFER_BYTES)
+        monitor.start()
+        loop.add_reader(monitor.fileno(), self._receive)
+        self._monitor = monitor
+
+    def _close_monitor(self) -> None:
+        if self._monitor is not None and self._loop is not None:
+            self._loop.remove_reader(self._monitor.fileno())
+        self._monitor = None  # its last reference: pyudev closes the socket with it
+
+    def _receive(self) -> None:
+        if self._monitor is None:
+            return
+        received = 0
+        try:
+            while received < DRAIN_EVENTS_MAX and self._monitor.poll(timeout=0) is not None:
+                received += 1
+        except OSError as error:
+            # ENOBUFS: the kernel has dropped events. Whatever else breaks a netlink socket has lost us some, too.
+            _log.warning("watcher.lost_events", why=repr(error))
+            self._reopen()
+            return
+        if received:
+            self._on_hint()
+
+    def _reopen(self) -> None:
+        self._reopening = None
+        if self._loop is None:
+            return
+        self._close_monitor()
+        try:
+            self._open_monitor(self._loop)
+        except OSError as error:
+            _log.warning("watcher.deaf", why=repr(error), retry_after_s=REOPEN_AFTER_S)
+            self._reopening = self._loop.call_later(REOPEN_AFTER_S, self._reopen)
+        self._on_hint()  # after opening, so that nothing slips in between the snapshot and the next event
+
+
+def _ignore_hint() -> None:
+    """Stand in for `on_hint` before start and after stop."""
+
+
+def _text(device: pyudev.Device, attribute: str) -> str:
+    """Return a sysfs attribute as printable text, capped: descriptors are whatever the adapter's maker burnt in."""
+    raw = device.attributes.get(attribute) or b""
+    text = raw[: 4 * TEXT_CHARS_MAX].decode("utf-8", errors="replace").strip()
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)[:TEXT_CHARS_MAX]
+
+
+def _derive_id_path(interface: pyudev.Device, topology: str) -> str:
+    """Return what udev's path_id would call the place, for ttys to which no udev rule gave an ID_PATH.
+
+    Debian's 60-serial.rules names only ttyUSB* and ttyACM*, not the nodes of WCH's own driver; a container may have no
+    udev at all. Follows systemd `udev-builtin-path_id.c`: of each bus the parent nearest to the device.
+    """
+    parts = [f"usb-0:{topology}"]
+    missing = ["pci", "platform"]
+    for parent in interface.ancestors:
+        if parent.subsystem in missing:
+            missing.remove(parent.subsystem)
+            parts.insert(0, f"{parent.subsystem}-{parent.sys_name}")
+    return "-".join(parts)
+
+
+def _port_suffix(tty: pyudev.Device, interface: pyudev.Device) -> str:
+    """Return `:N` for port N of an adapter that has several on one interface, else nothing."""
+    port = tty.find_parent("usb-serial")
+    if port is None:
+        return ""
+    # Siblings are counted in the kernel's tree and not among finished ttys, so that a place never changes its name
+    # while udev works through the ports one by one; and of a vanishing adapter the last port may stand alone.
+    ports = sum(1 for _ in Path(interface.sys_path).glob("*/port_number"))
+    number = _text(port, "port_number")
+    return f":{number}" if ports > 1 or number != "0" else ""
+
+
+def _generation(tty: pyudev.Device, adapter: pyudev.Device, initialized_usec: str | None) -> str:
+    """Return a text that no other attach has, not even of the same adapter in the same place.
+
+    The USB address counts up with every attach but wraps at 127; a driver that is unbound and bound again keeps it, but
+    gives udev a new device (microseconds since boot) and sysfs a new directory (inode).
+    """
+    address = f"{_text(adapter, 'busnum')}-{_text(adapter, 'devnum')}"
+    return f"{address}.{initialized_usec or 0}.{Path(tty.sys_path).stat().st_ino}"

@@ -1,0 +1,244 @@
+"""The schema: migrations and tables say the same, and a file is upgraded whole, refused, or left alone."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from station.adapters.records import Database, check, make_engine, upgrade
+from station.adapters.records import migrate as migrate_module
+from station.adapters.records.schema import metadata
+from station.errors import ConfigurationError, RecordsUnwritable
+from tests.adapters.records.samples import PASSED, Fault, make_lot, record, rows_of, url_of
+
+SECOND = '''
+"""A batch change of a table that others refer to."""
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade():
+    with op.batch_alter_table("job") as batch:
+        batch.add_column(sa.Column("colour", sa.Text(), nullable=False, server_default="none"))
+        batch.drop_constraint(op.f("ck_job_pass_has_no_reason"), type_="check")
+{more}
+'''
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Path:
+    """A database at 0001 with one job."""
+    file = tmp_path / "station.db"
+    with Database.open(url_of(file)) as database:
+        record(database, "job-1", make_lot(database), PASSED)
+    return file
+
+
+def newer_station(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: str = "") -> None:
+    """Make the station one with a second migration."""
+    migrations = tmp_path / "migrations"
+    shutil.copytree(migrate_module.migrations_dir(), migrations)
+    (migrations / "versions" / "0002_colour.py").write_text(SECOND.replace("{more}", more))
+    monkeypatch.setattr(migrate_module, "migrations_dir", lambda: migrations)
+
+
+def test_the_migrations_make_exactly_the_tables_the_station_uses(filled: Path) -> None:
+    """Nothing is left to generate: tables, columns, types, keys and indexes agree."""
+    engine = make_engine(url_of(filled), writes=False)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def test_check_constraints_agree_and_every_constraint_has_a_name(filled: Path, tmp_path: Path) -> None:
+    """What comparison does not see: check constraints are the same text, and batch mode can drop any constraint by name."""
+    made = make_engine(url_of(tmp_path / "made.db"), writes=True)
+    with made.begin() as connection:
+        metadata.create_all(connection)
+    migrated = make_engine(url_of(filled), writes=False)
+    ours, theirs = inspect(made), inspect(migrated)
+    for table in metadata.tables:
+        checks = [
+            sorted((c["name"], c["sqltext"]) for c in each.get_check_constraints(table)) for each in (ours, theirs)
+        ]
+        assert checks[0] == checks[1]
+        names = [constraint["name"] for constraint in theirs.get_foreign_keys(table)]
+        names += [constraint["name"] for constraint in theirs.get_unique_constraints(table)]
+        names += [theirs.get_pk_constraint(table)["name"], *(name for name, _ in checks[1])]
+        assert all(names), table
+    made.dispose()
+    migrated.dispose()
+
+
+def test_the_schema_is_portable_to_postgresql() -> None:
+    """Every table and index compiles for PostgreSQL, with times in a zone."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    for table in metadata.sorted_tables:
+        ddl = str(CreateTable(table).compile(dialect=dialect))
+        assert "DATETIME" not in ddl
+        assert ("_at " in ddl) == ("TIMESTAMP WITH TIME ZONE" in ddl)
+        for index in table.indexes:
+            assert str(CreateIndex(index).compile(dialect=dialect)).startswith("CREATE INDEX ix_")
+
+
+def test_upgrade_makes_a_new_file_durable_and_again_changes_nothing(tmp_path: Path) -> None:
+    """The file is WAL and at the newest revision; a second upgrade leaves every row as it is."""
+    file = tmp_path / "station.db"
+    assert upgrade(url_of(file)) == "0001"
+    before = rows_of(file)
+    assert upgrade(url_of(file)) == "0001"
+    assert rows_of(file) == before
+    connection = sqlite3.connect(file)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+    assert check(url_of(file)) == []
+
+
+def test_writing_connections_are_durable_and_keep_references(tmp_path: Path) -> None:
+    """`synchronous` is FULL, foreign keys hold, and a lock is waited for; a reading connection cannot write."""
+    upgrade(url_of(tmp_path / "station.db"))
+    writer = make_engine(url_of(tmp_path / "station.db"), writes=True)
+    reader = make_engine(url_of(tmp_path / "station.db"), writes=False)
+    with writer.connect() as connection:
+        found = {
+            pragma: connection.exec_driver_sql(f"PRAGMA {pragma}").scalar()
+            for pragma in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000}
+    with reader.connect() as connection, pytest.raises(Exception, match="readonly"):
+        connection.exec_driver_sql("INSERT INTO heartbeat VALUES ('x', '2025-11-22')")
+    writer.dispose()
+    reader.dispose()
+
+
+def test_an_older_file_is_refused_with_the_command_and_upgraded_by_it(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The station does not start on an older schema; `station db upgrade` keeps every row and reference, then it starts."""
+    before = rows_of(filled)
+    newer_station(monkeypatch, tmp_path)
+    with pytest.raises(ConfigurationError, match=r"older station\. Fix: station db upgrade"):
+        Database.open(url_of(filled))
+    assert any("older station" in problem for problem in check(url_of(filled)))
+    assert upgrade(url_of(filled)) == "0002"
+    after = rows_of(filled)
+    assert [row[:-1] for row in after["job"]] == before["job"]
+    assert after["job"][0][-1] == "none"
+    assert {t: r for t, r in after.items() if t not in {"job", "alembic_version"}} == {
+        t: r for t, r in before.items() if t not in {"job", "alembic_version"}
+    }
+    engine = make_engine(url_of(filled), writes=False)
+    kept = {constraint["name"] for constraint in inspect(engine).get_check_constraints("job")}
+    engine.dispose()
+    assert kept == {"ck_job_state_known", "ck_job_outcome_known", "ck_job_closed_has_outcome"}
+    with Database.open(url_of(filled)) as database:
+        assert [job.id for job in database.jobs(10)] == ["job-1"]
+
+
+def test_a_migration_that_breaks_halfway_leaves_the_file_as_it_was(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first half of a failed migration is not there either, and the old station goes on."""
+    before = rows_of(filled)
+    with monkeypatch.context() as changed:
+        newer_station(changed, tmp_path, more="    raise RuntimeError('power cut')")
+        with pytest.raises(RuntimeError, match="power cut"):
+            upgrade(url_of(filled))
+    assert rows_of(filled) == before
+    Database.open(url_of(filled)).close()
+
+
+def test_a_migration_that_would_orphan_rows_is_not_committed(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """References are checked before the commit, since they are off while tables are replaced."""
+    before = rows_of(filled)
+    newer_station(monkeypatch, tmp_path, more='    op.execute("DELETE FROM board")')
+    with pytest.raises(RecordsUnwritable, match="1 rows would refer to nothing"):
+        upgrade(url_of(filled))
+    assert rows_of(filled) == before
+
+
+def test_a_first_upgrade_that_fails_at_any_operation_leaves_no_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fail the N-th operation of making the tables: none is there, and the next try makes all of them."""
+    fault = Fault()
+
+    def faulty(url: str, **options: bool) -> object:
+        return make_engine(url, writes=options["writes"], foreign_keys=False, factory=fault.factory)
+
+    monkeypatch.setattr(migrate_module, "make_engine", faulty)
+    fault.arm(None)
+    upgrade(url_of(tmp_path / "whole.db"))
+    whole, operations = rows_of(tmp_path / "whole.db"), fault.count
+    assert operations > 20
+    for at in range(1, operations + 1):
+        file = tmp_path / f"{at}.db"
+        fault.arm(at)
+        with pytest.raises(RecordsUnwritable):
+            upgrade(url_of(file))
+        assert rows_of(file) == {}
+        fault.arm(None)
+        upgrade(url_of(file))
+        assert rows_of(file) == whole
+
+
+def test_a_newer_file_and_a_foreign_file_are_refused_and_not_touched(filled: Path, tmp_path: Path) -> None:
+    """Neither opening nor upgrading writes to a file that a newer station or another program made."""
+    connection = sqlite3.connect(filled)
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.commit()
+    connection.close()
+    foreign = tmp_path / "contacts.db"
+    connection = sqlite3.connect(foreign)
+    connection.execute("CREATE TABLE contacts (name TEXT)")
+    connection.close()
+    for file, words in ((filled, "newer station"), (foreign, "not a database of this program")):
+        before = rows_of(file)
+        for attempt in (lambda url: Database.open(url).close(), upgrade):
+            with pytest.raises(ConfigurationError, match=f"{words}.*Fix: "):
+                attempt(url_of(file))
+        assert any(words in problem for problem in check(url_of(file)))
+        assert rows_of(file) == before
+
+
+def test_check_names_what_is_wrong(filled: Path, tmp_path: Path) -> None:
+    """Missing file, dangling reference and damage are each one line; a whole file has none, and nothing is created."""
+    assert check(url_of(filled)) == []
+    assert "no such database" in check(url_of(tmp_path / "missing.db"))[0]
+    assert not (tmp_path / "missing.db").exists()
+    connection = sqlite3.connect(filled)
+    connection.execute("DELETE FROM board")
+    connection.commit()
+    connection.close()
+    assert check(url_of(filled)) == ["a row of job refers to a row of board that does not exist"]
+    filled.write_bytes(b"\xa5" * 8192)
+    assert "corrupt" in check(url_of(filled))[0]
+
+
+def test_records_are_never_migrated_down(filled: Path) -> None:
+    """A downgrade is refused in words and changes nothing."""
+    from alembic import command
+
+    engine = make_engine(url_of(filled), writes=True)
+    before = rows_of(filled)
+    config = migrate_module._config()
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        with pytest.raises(RuntimeError, match="never migrated down"):
+            command.downgrade(config, "base")
+    engine.dispose()
+    assert rows_of(filled) == before
