@@ -75,6 +75,11 @@ def printable(data: bytes, limit: int) -> str:
     return safe if len(safe) <= limit else "…" + safe[len(safe) - limit + 1 :]
 
 
+def is_garbage(burst: bytes) -> bool:
+    """Whether this is what 115200 baud makes of a ROM message: long enough for one, and more than an eighth of it no text."""
+    return len(burst) >= BURST_BYTES and len(burst) - len(burst.translate(None, _NOT_TEXT)) > len(burst) // 8
+
+
 class BootScan:
     """What a board says from its reset to its prompt, in chunks of any size."""
 
@@ -108,8 +113,7 @@ class BootScan:
         """
         burst = self._said[self._burst_from :]
         self._burst_from = len(self._said)
-        if len(burst) >= BURST_BYTES and len(burst) - len(burst.translate(None, _NOT_TEXT)) > len(burst) // 8:
-            self._bursts += 1
+        self._bursts += is_garbage(burst)
         if self._bursts >= LOOPING_BOOTS:
             raise BootLooping(f"{self._bursts} bursts of garbage and no usable prompt")
 
@@ -272,8 +276,11 @@ class Run:
         """Return what the code printed, exactly; raises `CheckRaised`, `ReplGarbage`. Only when `done`."""
         out, error = bytes(self._got[: self._ends[0]]), bytes(self._got[self._ends[0] + 1 : self._ends[1]])
         _, opened, rest = out.partition(self._opening)
-        if error and (opened or _ERROR.search(error)):
+        if _ERROR.search(error):
             raise CheckRaised(printable(error, TRACEBACK_MAX_CHARACTERS))
+        if opened and is_garbage(error):
+            # The message of a restart at its own rate; a byte in it looked like the end of the answer.
+            raise BoardRestartedInTest("a burst of garbage in the middle of a run")
         printed, closed, _ = rest.rpartition(self._closing)
         if not closed or error:
             raise ReplGarbage("an answer without this run's mark")

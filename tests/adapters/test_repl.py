@@ -617,6 +617,16 @@ def test_a_restart_in_the_middle_of_a_run_is_noticed(words, size):
     assert clock.now < began + 5
 
 
+def test_garbage_that_looks_like_an_end_is_a_restart_not_a_crashed_check():
+    """A ROM message at its own rate may hold the bytes that end an answer; the check is not blamed for it."""
+    run = Run("import network", raw_paste=False)
+    first, second = ROM_LOG_GARBLED[:20].replace(b"\x04", b"\x05"), ROM_LOG_GARBLED.replace(b"\x04", b"\x05")
+    run.feed(b"OK" + run._opening + b"\r\n" + first + b"\x04" + second + b"\x04>")
+    assert run.done
+    with pytest.raises(BoardRestartedInTest):
+        run.result()
+
+
 def test_a_board_that_falls_silent_in_a_run_is_silent_not_garbage():
     """Silence until the deadline is told as silence, whether before or after the code was taken."""
     repl, _, clock = at_prompt(Dies(b""))
