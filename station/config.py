@@ -37,7 +37,10 @@ DEFAULT_BAUD_LADDER = (460_800, 230_400, 115_200)
 SLOT_LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,15}")
 _USB_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
+# `inf` is a number in TOML; a wait without an end would leave a hung board its slot for ever.
+_DAY_S = 86_400.0
+Positive = Annotated[float, msgspec.Meta(gt=0, le=_DAY_S)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0.0, le=_DAY_S)]
 
 
 class StationSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -74,9 +77,9 @@ class FlashingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     baud_ladder: tuple[int, ...] = DEFAULT_BAUD_LADDER
     wiring: Literal["auto", "manual"] = "auto"
     connect_attempts: Annotated[int, msgspec.Meta(ge=1, le=50)] = 4
-    port_busy_s: Annotated[float, msgspec.Meta(ge=0.0)] = 10.0
+    port_busy_s: NotNegative = 10.0
     """So long a port that another process holds is tried again before the slot calls the technician."""
-    identity_reads_over_s: Annotated[float, msgspec.Meta(ge=0.0)] = 0.3
+    identity_reads_over_s: NotNegative = 0.3
     progress_deadline_s: Positive = 30.0
     """Without any progress for so long a job ends with `deadline`."""
     job_deadline_s: Positive = 300.0
@@ -118,13 +121,13 @@ class LightSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     red: str = ""
     amber: str = ""
     sysfs_dir: str = "/sys/class/leds"
-    lamp_test_s: Annotated[float, msgspec.Meta(ge=0.0)] = 1.0
+    lamp_test_s: NotNegative = 1.0
 
 
 class ShutdownSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[shutdown]`: what SIGTERM gives running jobs."""
 
-    finish_s: Annotated[float, msgspec.Meta(ge=0.0)] = 20.0
+    finish_s: NotNegative = 20.0
     """So long running jobs may go on before they are aborted."""
 
 

@@ -117,9 +117,17 @@ def load_recipe(path: Path) -> Recipe:
         image, sha256=parsed.firmware.sha256, trailer=parsed.firmware.trailer, file=str(image_path), recipe=path
     )
     machine = _MACHINE.search(image)
-    minimum = parsed.firmware.minimum_flash_bytes
-    if minimum is None:
-        minimum = _VARIANT_FLASH_BYTES[machine.group(1)] if machine else _round_up_to_flash_size(len(image))
+    variant = machine.group(1) if machine else None
+    needed = _VARIANT_FLASH_BYTES[variant] if machine else _round_up_to_flash_size(len(image))
+    minimum = parsed.firmware.minimum_flash_bytes or needed
+    if variant is not None and minimum < needed:
+        # A build that names no size may be an early one, made for 1 MiB; one that names it will not do with less (D-6).
+        raise ConfigurationError(
+            file=str(path),
+            key="firmware.minimum_flash_bytes",
+            problem=f"{minimum} is less than this {variant.decode()} build needs",
+            fix=f"leave the key out, or write at least {needed}",
+        )
     found_version = _VERSION.search(image)
     version = parsed.limits.firmware_version or (found_version.group(1).decode() if found_version else "")
     canonical = msgspec.json.encode(_canonical(parsed, path), order="sorted")
@@ -134,7 +142,7 @@ def load_recipe(path: Path) -> Recipe:
         firmware_sha256=parsed.firmware.sha256.lower(),
         firmware_version=version,
         minimum_flash_bytes=minimum,
-        has_filesystem=minimum >= 1 << 20,
+        has_filesystem=(minimum if variant is None else needed) >= 1 << 20,
         flash_mode=parsed.flash.mode,
         flash_frequency=parsed.flash.frequency,
         limits=parsed.limits,
@@ -230,7 +238,8 @@ def new_recipe_text(image_path: Path, out: Path) -> str:
     problem = image_problem(image)
     if problem:
         raise ConfigurationError(file=str(image_path), problem=problem, fix="give an ESP8266 firmware image")
-    lines = [f'name = "{out.stem}"', 'version = "1"', "", "[firmware]"]
+    # A JSON string is a TOML string: whatever the files are called, the text can be read again.
+    lines = [f"name = {msgspec.json.encode(out.stem).decode()}", 'version = "1"', "", "[firmware]"]
     resolved = image_path.resolve()
     inside = resolved.is_relative_to(out.resolve().parent)
     shown = resolved.relative_to(out.resolve().parent) if inside else resolved
@@ -270,6 +279,14 @@ def _check_values(path: Path, parsed: RecipeFile) -> None:
             raise ConfigurationError(
                 file=str(path), key=key, problem=f"{value!r} is not known", fix=f"write one of {choices}"
             )
+    minimum = parsed.firmware.minimum_flash_bytes
+    if minimum is not None and minimum not in FLASH_SIZE_CODES:
+        raise ConfigurationError(
+            file=str(path),
+            key="firmware.minimum_flash_bytes",
+            problem=f"{minimum} is no flash size of an ESP8266",
+            fix=f"write one of {sorted(FLASH_SIZE_CODES)}",
+        )
     if not _SHA256.fullmatch(parsed.firmware.sha256.lower()):
         raise ConfigurationError(
             file=str(path),
@@ -289,6 +306,7 @@ def _canonical(parsed: RecipeFile, path: Path) -> dict[str, object]:
     """The recipe without what does not change the product: where the image lies and how the TOML is laid out."""
     content = msgspec.to_builtins(parsed)
     content["firmware"].pop("path")
+    content["firmware"]["sha256"] = parsed.firmware.sha256.lower()
     content["name"] = parsed.name or path.stem
     return dict(content)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 
 
 def notify(*lines: str) -> None:
@@ -16,10 +17,10 @@ def notify(*lines: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as channel:
-        # A manager that does not listen is the manager's business.
-        channel.connect_ex(address)
-        try:
-            channel.send("\n".join(lines).encode())
-        except OSError:
-            return
+    # A manager that does not listen, or an address that is none, is the manager's business.
+    with (
+        suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as channel,
+    ):
+        channel.connect(address)
+        channel.send("\n".join(lines).encode())

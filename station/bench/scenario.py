@@ -1,0 +1,202 @@
+"""What happens on the virtual bench, in order, and what must come of it: boards, faults, the operator and the expectations.
+
+`plan` lays out the boards of a run from slots, count, seed and faults. `EXPECTED` is the closed list of outcomes written
+down by hand, and `check_expectations` holds records against it. It must never be imported from, or derived from, the code
+that judges boards.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from station.bench.chip import PUYA_1M, Chip, make_chip
+from station.bench.faults import Fault
+from station.model import format_mac
+
+# An OUI of Espressif's; its locally administered and multicast bits are clear.
+OUI = bytes.fromhex("5ccf7f")
+OTHER_OUI = bytes.fromhex("600194")
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What must be on record for one plugged board: a job with outcome and reason, or a visit with a finding."""
+
+    outcome: str | None = None
+    """PASS, FAIL, ERROR or ABORTED; None: no job, but a finding."""
+    reasons: tuple[str, ...] = ("",)
+    """Any of these; an empty string is no reason."""
+    also: tuple[str, str] | None = None
+    """State and reason of a second row that must be there."""
+
+
+PASSES = Expected("PASS")
+EXPECTED: dict[str, Expected] = {
+    "no_answer": Expected(None, ("no_answer",)),
+    "run_mode": Expected(None, ("not_in_download_mode",)),
+    "echo": Expected(None, ("adapter_echo",)),
+    "port_busy": Expected(None, ("port_busy",)),
+    "noise": Expected("PASS|ERROR", ("", "link_unreliable")),
+    "drop": Expected("ERROR", ("link_lost",)),
+    "hang": Expected("ERROR", ("deadline",)),
+    "unplug": Expected("ABORTED", ("unplugged",)),
+    "removed": Expected("ABORTED", ("board_removed",)),
+    "reset": Expected("ERROR", ("board_reset",)),
+    "bad_md5": Expected("FAIL", ("verify_mismatch",)),
+    "unstable_md5": Expected("ERROR", ("verify_unstable",)),
+    "worn": Expected("FAIL", ("verify_mismatch",)),
+    "write_protected": Expected("FAIL", ("flash_write_protected",)),
+    "flash_dead": Expected("FAIL", ("flash_no_answer",)),
+    "flash_unknown": Expected("ERROR", ("flash_unknown",)),
+    "small_flash": Expected("FAIL", ("flash_too_small",)),
+    "fake_flash": Expected("FAIL", ("flash_size_fake",)),
+    "puya": PASSES,
+    "puya_loses": Expected("FAIL", ("filesystem_lost_data",)),
+    "needs_dout": PASSES,
+    "slow_flash": PASSES,
+    "no_boot": Expected("FAIL", ("no_boot",)),
+    "boot_loop": Expected("FAIL", ("boot_loop",)),
+    "brownout_wifi": Expected("FAIL", ("brownout",)),
+    "fs_corrupt": Expected("FAIL", ("filesystem_corrupt",)),
+    "repl_silent": Expected("FAIL", ("repl_silent",)),
+    "repl_garbage": Expected("FAIL", ("repl_garbage",)),
+    "fake_pass": Expected("FAIL", ("repl_garbage",)),
+    "traceback": Expected("FAIL", ("check_raised",)),
+    "out_of_limits": Expected("FAIL", ("out_of_limits",)),
+    "swapped": Expected("ERROR", ("identity_mismatch",), also=("pending", "identity_mismatch")),
+    "bad_mac": Expected("FAIL", ("identity_invalid",)),
+    "wrong_chip": Expected("FAIL", ("wrong_chip",)),
+    "twin_chip_id": PASSES,
+    "duplicate_mac": Expected("ERROR", ("duplicate_mac",)),
+    "reused_mac": Expected("ERROR", ("mac_reused",)),
+    "adapter_deaf": Expected(None, ("adapter_deaf",)),
+    "adapter_hung": Expected(None, ("adapter_hung",)),
+}
+"""Fault token -> what must be on record, copied by hand from the list of outcomes (docs/outcomes.md)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedBoard:
+    """One board of a run, and what must become of it."""
+
+    slot: str
+    chip: Chip
+    expected: Expected
+    exchange: Chip | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """All boards of a run, per slot in the order in which they are plugged in."""
+
+    boards: dict[str, list[PlannedBoard]] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many plugs there will be."""
+        return sum(len(boards) for boards in self.boards.values())
+
+
+def plan(slots: Sequence[str], boards: int, seed: int, faults: Sequence[tuple[str, Fault]], image: bytes) -> Plan:
+    """Lay out `boards` boards over `slots`; each fault applies to the first board of its slot.
+
+    `image` is what a board in run mode has in its flash already. Raises what `check_faults` raises.
+    """
+    check_faults(slots[:boards], faults)
+    dice = random.Random(seed)  # noqa: S311 - reproducible, not secret
+    tails = dice.sample(range(1, 1 << 24), boards + len(slots) * 2)
+    macs = {slot: OUI + tails.pop().to_bytes(3, "big") for slot in slots}
+    result = Plan(boards={slot: [] for slot in slots})
+    for number in range(boards):
+        slot = slots[number % len(slots)]
+        first = number < len(slots)
+        own = tuple(fault for label, fault in faults if label == slot) if first else ()
+        mac = _mac_for(own, macs) or (macs[slot] if first else OUI + tails.pop().to_bytes(3, "big"))
+        swapped = any(fault.token == "swapped" for fault in own)
+        other_mac = OUI + tails.pop().to_bytes(3, "big") if swapped else b""
+        result.boards[slot] += _boards_of(slot, mac, own, seed + number, image, other_mac)
+    for _, fault in faults:
+        if fault.token == "duplicate_mac" and fault.argument is not None:
+            first_there = result.boards[fault.argument][0]
+            result.boards[fault.argument][0] = PlannedBoard(
+                slot=fault.argument, chip=first_there.chip, expected=EXPECTED["duplicate_mac"]
+            )
+    return result
+
+
+def check_faults(slots: Sequence[str], faults: Sequence[tuple[str, Fault]]) -> None:
+    """Raise ValueError for a fault on, or compared with, a slot that is not one of `slots`: those that get a board."""
+    for slot, fault in faults:
+        other = fault.argument if fault.token in ("twin_chip_id", "duplicate_mac") else None
+        for named in (slot, other or slot):
+            if named not in slots:
+                raise ValueError(f"fault {slot}:{fault}: slot {named} has no board; slots: {', '.join(slots)}")
+        if other == slot:
+            raise ValueError(f"fault {slot}:{fault}: name another slot than {slot} itself")
+
+
+def _mac_for(faults: tuple[Fault, ...], macs: dict[str, bytes]) -> bytes | None:
+    for fault in faults:
+        if fault.token == "twin_chip_id" and fault.argument is not None:
+            return OTHER_OUI + macs[fault.argument][3:]
+        if fault.token == "duplicate_mac" and fault.argument is not None:
+            return macs[fault.argument]
+    return None
+
+
+def _boards_of(
+    slot: str, mac: bytes, faults: tuple[Fault, ...], seed: int, image: bytes, other_mac: bytes
+) -> list[PlannedBoard]:
+    tokens = {fault.token for fault in faults}
+    there_already = image if "run_mode" in tokens else b""
+    expected = EXPECTED[faults[0].token] if faults else PASSES
+    chip = make_chip(mac=mac, faults=faults, seed=seed, image=there_already)
+    exchange = make_chip(mac=other_mac, seed=seed + 1) if other_mac else None
+    board = PlannedBoard(slot=slot, chip=chip, expected=expected, exchange=exchange)
+    if "reused_mac" not in tokens:
+        return [board]
+    # The records must know the MAC first: a healthy board with it, and then another one with another flash chip.
+    another = make_chip(mac=mac, seed=seed, jedec_id=PUYA_1M)
+    return [
+        PlannedBoard(slot=slot, chip=chip, expected=PASSES),
+        PlannedBoard(slot=slot, chip=another, expected=expected),
+    ]
+
+
+def check_expectations(
+    the_plan: Plan, jobs: Sequence[dict[str, object]], visits: Sequence[dict[str, object]]
+) -> list[str]:
+    """Return a sentence for every planned board whose record is not what it must be; empty when all are.
+
+    `jobs` and `visits` are as `station demo --json` prints them, in the order in which they began.
+    """
+    problems: list[str] = []
+    for slot, boards in the_plan.boards.items():
+        mine = [visit for visit in visits if visit["slot"] == slot]
+        if len(mine) != len(boards):
+            problems.append(f"{slot}: {len(boards)} boards were plugged in, {len(mine)} visits are on record")
+        for board, visit in zip(boards, mine, strict=False):
+            rows = [job for job in jobs if job["visit"] == visit["visit"]]
+            problem = _problem(board.expected, visit, rows)
+            if problem:
+                problems.append(f"{slot} {format_mac(board.chip.mac)}: {problem}")
+    return problems
+
+
+def _problem(expected: Expected, visit: dict[str, object], rows: Sequence[dict[str, object]]) -> str:
+    found = [(row["state"], row["outcome"], row["reason"]) for row in rows]
+    if expected.outcome is None:
+        if rows or visit["finding"] not in expected.reasons:
+            return f"expected the finding {expected.reasons}, got {visit['finding']!r} and jobs {found}"
+        return ""
+    if expected.also is not None and not any((row["state"], row["reason"]) == expected.also for row in rows):
+        return f"expected a second row {expected.also}, got {found}"
+    closed = [row for row in rows if row["state"] == "closed"]
+    if len(closed) != 1:
+        return f"expected one closed job, got {found} and the finding {visit['finding']!r}"
+    outcome, reason = closed[0]["outcome"], closed[0]["reason"] or ""
+    if outcome not in expected.outcome.split("|") or reason not in expected.reasons:
+        return f"expected {expected.outcome} {expected.reasons}, got {outcome} {reason!r}"
+    return ""

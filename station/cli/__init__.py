@@ -1,0 +1,50 @@
+"""The command line: argument parsing and calls, nothing else.
+
+Exit codes: 0 done as asked, 1 FAIL or not as expected, 2 ERROR, 3 ABORTED, 64 wrong usage, 69 records that cannot be used
+now, 78 wrong configuration (sysexits.h). Wrong input gives one message on standard error that names the thing, what is
+wrong and what to do.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from station.cli.make import bench, demo, flash, run
+from station.cli.records import db, lot, report
+from station.cli.setup import config, recipe, slots
+from station.errors import ConfigurationError, RecordsUnwritable
+
+EXIT_USAGE = 64
+EXIT_UNAVAILABLE = 69
+EXIT_CONFIGURATION = 78
+EXIT_INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="flashing-station", prog_name="station")
+def station() -> None:
+    """Plug in an ESP-01, get a green light and a record."""
+
+
+for command in (run, demo, flash, bench, slots, lot, report, db, recipe, config):
+    station.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    try:
+        code = station.main(arguments, prog_name="station", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(EXIT_USAGE)
+    except click.Abort:
+        sys.exit(EXIT_INTERRUPTED)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the message is the result
+        sys.exit(EXIT_CONFIGURATION)
+    except RecordsUnwritable as error:
+        print(f"records cannot be used: {error}", file=sys.stderr)  # noqa: T201 - the message is the result
+        sys.exit(EXIT_UNAVAILABLE)
+    sys.exit(code if isinstance(code, int) else 0)

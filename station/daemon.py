@@ -1,0 +1,212 @@
+"""The composition root: puts the real parts together, runs the loops, and brings everything down in order.
+
+`run_station` is the daemon of `station run` and of the demo alike; only the two seams (who is plugged in, how to open it)
+are given to it. Order of start: lock, records, recipe, page, then listening to udev, then looking at what is there. Order
+of end: nothing new, running jobs, records, page, lights, lock. Nothing here knows what happens to a board.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from station.adapters.esp8266 import EsptoolFlasher
+from station.adapters.host import host_facts, only_daemon
+from station.adapters.metrics import Metrics, new_registry
+from station.adapters.notify import notify
+from station.adapters.records import Database, LotRequest, RecipeRow, new_id, utc_now
+from station.adapters.repl import RawRepl
+from station.config import Config
+from station.floor import TICK_S, Floor, count_job
+from station.job import Claims, Tools
+from station.model import HostFacts, Lot
+from station.panel.app import make_app, make_metrics_app
+from station.panel.server import Address, serve
+from station.ports import LightDriver, LineOpener, ProgrammerWatcher
+from station.recipe import Recipe, load_recipe
+from station.slotmap import load_slot_map
+
+BOOKS_S = 2.0
+WATCHDOG_S = 5.0
+log = structlog.get_logger()
+
+
+def load_work(config: Config) -> Recipe | None:
+    """Return the recipe that the configuration names, verified; None when it names none. Raises `ConfigurationError`."""
+    return load_recipe(Path(config.work.recipe)) if config.work.recipe else None
+
+
+async def run_station(
+    config: Config,
+    *,
+    file: str,
+    watcher: ProgrammerWatcher,
+    opener: LineOpener,
+    lights: Sequence[LightDriver] = (),
+    finish: asyncio.Event,
+    ready: Callable[[Floor, Address], None] = lambda _floor, _address: None,
+) -> None:
+    """Run the station until `finish` is set; raises `ConfigurationError` before anything is plugged or served.
+
+    `file` names the configuration in errors. `ready` is called once when the page is up and what is plugged in was seen.
+    """
+    recipe = load_work(config)
+    slot_map = load_slot_map(config)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(only_daemon(config.state_dir))
+        flasher = EsptoolFlasher()
+        facts = functools.partial(host_facts, config.station_id, flasher.version)
+        metrics = Metrics(new_registry(), host=facts(), slots=slot_map)
+        database = stack.enter_context(
+            Database.open(config.database_url, station_id=config.station_id, on_write=metrics.database_write)
+        )
+        _recover(database)
+        floor = Floor(
+            config=config,
+            slot_map=slot_map,
+            recipe=recipe,
+            lot=_lot_at_start(config, database, recipe),
+            watcher=watcher,
+            tools=make_tools(config, database, flasher, opener, facts, metrics),
+            books=database,
+            gauges=metrics,
+            lights=lights,
+        )
+        app = make_app(floor, metrics)
+        address = await stack.enter_async_context(serve(app, config.http.listen, key="http.listen", file=file))
+        if config.metrics.listen:
+            office = serve(make_metrics_app(metrics), config.metrics.listen, key="metrics.listen", file=file)
+            await stack.enter_async_context(office)
+        await stack.enter_async_context(_running(floor, config, watcher, finish))
+        log.info("station.ready", page=f"http://{address}/", slots=len(slot_map), recipe=recipe and recipe.name)
+        notify("READY=1", f"STATUS=page at http://{address}/")
+        ready(floor, address)
+        await finish.wait()
+        notify("STOPPING=1")
+        log.info("station.stopping")
+
+
+def make_tools(
+    config: Config,
+    database: Database,
+    flasher: EsptoolFlasher,
+    opener: LineOpener,
+    facts: Callable[[], HostFacts],
+    metrics: Metrics,
+) -> Tools:
+    """Return what every job uses."""
+    return Tools(
+        opener=opener,
+        flasher=flasher,
+        make_repl=RawRepl,
+        recorder=database,
+        settings=config.flashing,
+        claims=Claims(),
+        host=facts,
+        clock=time.monotonic,
+        now=utc_now,
+        new_id=new_id,
+        on_record=functools.partial(count_job, metrics),
+        operator=config.station.operator,
+    )
+
+
+def finish_on_signals(finish: asyncio.Event) -> None:
+    """Set `finish` on SIGTERM and SIGINT."""
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, finish.set)
+
+
+def standing_lot(config: Config, database: Database, recipe: Recipe) -> Lot:
+    """Return the lot that is always open for the one configured recipe."""
+    remember_recipe(database, recipe)
+    person = config.station.operator or config.station_id
+    return database.standing_lot(
+        LotRequest(
+            recipe_hash=recipe.hash,
+            product=recipe.name,
+            person=person,
+            supplier_batch=config.station.supplier_batch,
+        )
+    )
+
+
+def remember_recipe(database: Database, recipe: Recipe) -> None:
+    """Write recipe and firmware into the records unless they are there."""
+    database.ensure_recipe(
+        RecipeRow(
+            hash=recipe.hash,
+            name=recipe.name,
+            version=recipe.version,
+            text=recipe.canonical,
+            firmware_sha256=recipe.firmware_sha256,
+            firmware_version=recipe.firmware_version,
+            firmware_size_bytes=len(recipe.image),
+        )
+    )
+
+
+def _recover(database: Database) -> None:
+    """Start-up is recovery: what was running when the station died is nobody's pass."""
+    aborted, paused = database.recover_running(utc_now()), database.pause_hand_opened_lots()
+    if aborted or paused:
+        log.warning("station.recovered", jobs_aborted=aborted, lots_paused=paused)
+
+
+def _lot_at_start(config: Config, database: Database, recipe: Recipe | None) -> Lot | None:
+    if recipe is None:
+        return None
+    if config.work.require_lot:
+        remember_recipe(database, recipe)
+        return database.current_lot()
+    return standing_lot(config, database, recipe)
+
+
+@asynccontextmanager
+async def _running(
+    floor: Floor, config: Config, watcher: ProgrammerWatcher, finish: asyncio.Event
+) -> AsyncIterator[None]:
+    """Listen first, look second; keep looking; at the end close the floor before anything it uses.
+
+    A loop that breaks sets `finish`, and its exception comes out at the end: a station without deadlines must not go on.
+    """
+    loops = (
+        (config.usb.reconcile_s, floor.reconcile),
+        (TICK_S, floor.tick),
+        (BOOKS_S, floor.keep_books),
+        (WATCHDOG_S, functools.partial(notify, "WATCHDOG=1")),
+    )
+    watcher.start(floor.reconcile)
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        await floor.keep_books()
+        floor.reconcile()
+        for seconds, act in loops:
+            tasks.append(asyncio.create_task(_every(seconds, act)))
+            tasks[-1].add_done_callback(lambda _: finish.set())
+        yield
+    finally:
+        watcher.stop()
+        await floor.close(config.shutdown.finish_s)
+        for task in tasks:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end
+
+
+async def _every(seconds: float, act: Callable[[], Awaitable[None] | None]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        waiting = act()
+        if waiting is not None:
+            await waiting

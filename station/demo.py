@@ -1,0 +1,219 @@
+"""`station demo`: the real daemon on the virtual bench, an operator who plugs boards in and takes them out, and a verdict.
+
+Only the two seams are virtual: who is plugged in, and how to open it. The operator does nothing but look at the lights of
+the slots; whether every board ended as it must is judged from the records alone, against expectations written by hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from station.adapters.records import Database
+from station.bench.bench import BenchOpener, BenchWatcher, VirtualBench
+from station.bench.faults import Fault
+from station.bench.image import make_image
+from station.bench.scenario import Plan, PlannedBoard, check_expectations, plan
+from station.config import (
+    Config,
+    DatabaseSection,
+    FlashingSection,
+    HttpSection,
+    ShutdownSection,
+    StationSection,
+    WorkSection,
+)
+from station.daemon import run_station
+from station.floor import Floor
+from station.model import job_as_json
+from station.panel.server import Address
+from station.recipe import new_recipe_text
+from station.slot import Slot
+from station.terminal import visit_as_json
+
+MOST_ROWS = 100_000
+RESULT_SEEN_S = 0.6
+"""So long a result stays in place before the operator takes the board, at pace 1."""
+STAGGER_S = 0.25
+"""A hand needs so long from one socket to the next, at pace 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoRequest:
+    """What the command line asks for."""
+
+    slots: int
+    boards: int
+    seed: int
+    pace: float
+    faults: Sequence[tuple[str, Fault]]
+    database_url: str
+    state_dir: Path
+    port: int
+    once: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoResult:
+    """What came of it."""
+
+    jobs: list[dict[str, object]]
+    visits: list[dict[str, object]]
+    problems: list[str]
+
+
+def demo_config(request: DemoRequest, recipe: Path) -> Config:
+    """Return the configuration of the demo: the station's own defaults, with waits scaled down to the pace."""
+    # At a pace below 1 nobody wants to wait in full for boards that hang; but esptool's own time-outs are in real time:
+    # a block that is not acknowledged is sent three times, 3 s each.
+    patience = min(1.0, max(request.pace, 0.1))
+    return Config(
+        station=StationSection(id="demo", state_dir=str(request.state_dir), operator="demo"),
+        slots=VirtualBench.places(request.slots),
+        work=WorkSection(recipe=str(recipe)),
+        flashing=FlashingSection(
+            progress_deadline_s=max(30.0 * patience, 20.0),
+            boot_deadline_s=max(40.0 * patience, 10.0),
+            check_deadline_s=max(20.0 * patience, 10.0),
+            identity_reads_over_s=0.3 * patience,
+            port_busy_s=10.0 * patience,
+        ),
+        http=HttpSection(listen=f"127.0.0.1:{request.port}"),
+        database=DatabaseSection(url=request.database_url),
+        shutdown=ShutdownSection(finish_s=2.0),
+    )
+
+
+def write_demo_recipe(directory: Path) -> tuple[Path, bytes]:
+    """Write a MicroPython-format image and its recipe into `directory`; return the recipe's path and the image."""
+    directory.mkdir(parents=True, exist_ok=True)
+    image = make_image(variant="1M")
+    image_path = directory / f"virtual-firmware-{hashlib.sha256(image).hexdigest()[:8]}.bin"
+    image_path.write_bytes(image)
+    recipe = directory / "demo.toml"
+    recipe.write_text(new_recipe_text(image_path, recipe), encoding="utf-8")
+    return recipe, image
+
+
+async def run_demo(
+    request: DemoRequest,
+    *,
+    finish: asyncio.Event,
+    show: Callable[[Floor, Address, Plan], None] = lambda _floor, _address, _plan: None,
+    all_done: Callable[[], None] = lambda: None,
+) -> DemoResult:
+    """Run the demo; with `once` it ends by itself when all boards are done. `all_done` is called then in any case.
+
+    Raises `ConfigurationError`, `RecordsUnwritable`, and what `check_faults` raises.
+    """
+    recipe, image = write_demo_recipe(request.state_dir / "recipe")
+    config = demo_config(request, recipe)
+    labels = tuple(config.slots)
+    the_plan = plan(labels, request.boards, request.seed, request.faults, image)
+    before = await asyncio.to_thread(_newest_visit, config.database_url)
+    with VirtualBench(slots=request.slots, pace=request.pace, seed=request.seed) as bench:
+        hands: list[asyncio.Task[None]] = []
+
+        def done(operating: asyncio.Task[None]) -> None:
+            # A bench that broke down is an end as well, and its exception comes out below: nobody waits for ever.
+            whole = not operating.cancelled() and operating.exception() is None
+            if whole:
+                all_done()
+            if request.once or not whole:
+                finish.set()
+
+        def ready(floor: Floor, address: Address) -> None:
+            show(floor, address, the_plan)
+            hands.append(asyncio.create_task(_operate(bench, floor, the_plan, request), name="operator"))
+            hands[0].add_done_callback(done)
+
+        try:
+            await run_station(
+                config,
+                file="station demo",
+                watcher=BenchWatcher(bench),
+                opener=BenchOpener(bench),
+                finish=finish,
+                ready=ready,
+            )
+        finally:
+            for task in hands:
+                task.cancel()
+            await asyncio.gather(*hands, return_exceptions=True)
+        for task in hands:
+            if not task.cancelled():
+                task.result()
+    return await asyncio.to_thread(read_result, config.database_url, the_plan, before)
+
+
+def _newest_visit(database_url: str) -> str:
+    """The visit that is the last one before this run; empty in fresh records."""
+    with Database.open(database_url) as database:
+        newest = database.visits(1)
+    return newest[0].id if newest else ""
+
+
+def read_result(database_url: str, the_plan: Plan, before: str = "") -> DemoResult:
+    """Read the jobs and visits after the visit `before` from the records, oldest first, and hold them against the plan."""
+    with Database.open(database_url) as database:
+        jobs = database.jobs(MOST_ROWS)
+        visits = list(takewhile(lambda visit: visit.id != before, database.visits(MOST_ROWS)))[::-1]
+    visit_of = {job_id: visit.id for visit in visits for job_id in visit.job_ids}
+    job_rows = [{**job_as_json(job), "visit": visit_of[job.id]} for job in reversed(jobs) if job.id in visit_of]
+    visit_rows = [visit_as_json(visit) for visit in visits]
+    return DemoResult(jobs=job_rows, visits=visit_rows, problems=check_expectations(the_plan, job_rows, visit_rows))
+
+
+def result_as_json(result: DemoResult) -> str:
+    """Return the one JSON object that `--json` prints."""
+    content: dict[str, Any] = {"jobs": result.jobs, "visits": result.visits, "expected": not result.problems}
+    if result.problems:
+        content["problems"] = result.problems
+    return msgspec.json.encode(content).decode()
+
+
+async def _operate(bench: VirtualBench, floor: Floor, the_plan: Plan, request: DemoRequest) -> None:
+    """The operator's shift: every slot gets its boards one after the other."""
+    async with asyncio.TaskGroup() as hands:
+        for number, (label, boards) in enumerate(the_plan.boards.items()):
+            delay_s = STAGGER_S * request.pace * number
+            hands.create_task(_serve_slot(bench, floor, label, boards, delay_s, request))
+
+
+async def _serve_slot(
+    bench: VirtualBench,
+    floor: Floor,
+    label: str,
+    boards: Sequence[PlannedBoard],
+    delay_s: float,
+    request: DemoRequest,
+) -> None:
+    await asyncio.sleep(delay_s)
+    slot = floor.slots[label]
+    for position, board in enumerate(boards):
+        await asyncio.to_thread(bench.plug, label, board.chip, exchange=board.exchange)
+        await _until(floor, partial(_has_ended, slot, position + 1))
+        await asyncio.sleep(RESULT_SEEN_S * request.pace)
+        if position + 1 < len(boards):
+            await asyncio.to_thread(bench.unplug, label)
+            await _until(floor, lambda: slot.programmer is None and not slot.busy)
+            await asyncio.sleep(STAGGER_S * request.pace)
+
+
+def _has_ended(slot: Slot, visits: int) -> bool:
+    return slot.visits_ended >= visits
+
+
+async def _until(floor: Floor, true: Callable[[], bool]) -> None:
+    """Look at the lights until it is so."""
+    seen = -1
+    while not true():
+        seen = await floor.wait_change(seen)

@@ -1,0 +1,215 @@
+"""The operator's page and the HTTP API, as Starlette applications: what is answered, not how it is served.
+
+Everything is read-only and answers GET and HEAD alone. The page takes its state from `/events`: the whole view on connect,
+after each change, and at least every second, so that a browser can tell silence from calm. Text from boards travels as JSON
+only. Blocking work (records, metrics) is done off the loop, one request at a time, so that a greedy client
+cannot starve the bench. It must never answer to a host name that is not the station's (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from importlib import resources
+from typing import Protocol
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from station.errors import RecordsUnwritable
+from station.model import StationView
+
+EVENTS_PATH = "/events"
+HEARTBEAT_S = 1.0
+"""The page calls the connection lost after two and a half of these."""
+COALESCE_S = 0.1
+DEFAULT_JOBS = 100
+MOST_JOBS = 1000
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+STATIC_FILES: Mapping[str, str] = {
+    "index.html": "text/html; charset=utf-8",
+    "panel.css": "text/css; charset=utf-8",
+    "panel.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+SECURITY_HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+class Bench(Protocol):
+    """What the page shows: the station as the daemon sees it."""
+
+    def view(self) -> StationView:
+        """Return the bench as it is now. Called on the event loop; must return at once."""
+
+    def jobs(self, limit: int) -> Sequence[Mapping[str, object]]:
+        """Return the last `limit` jobs, newest first, as JSON-ready rows. Called from a thread; may block.
+
+        Raises `RecordsUnwritable` when the records cannot be read.
+        """
+
+    async def wait_change(self, seen: int) -> int:
+        """Return the revision of the view as soon as it is greater than `seen`; -1 returns at once.
+
+        Called on the event loop, and cancelled at any time: waiting must leave nothing behind.
+        """
+
+
+class MetricsText(Protocol):
+    """The metrics in the text format Prometheus scrapes."""
+
+    content_type: str
+
+    def render(self) -> bytes:
+        """Return all samples. Called from a thread."""
+
+
+def make_app(bench: Bench, metrics: MetricsText, *, host_names: Sequence[str] = ()) -> Starlette:
+    """Return the application behind `http.listen`; `host_names` are accepted in `Host` besides those of loopback."""
+    files = {name: resources.files(__package__).joinpath("static", name).read_bytes() for name in STATIC_FILES}
+    edition = hashlib.sha256(b"".join(files.values())).hexdigest()[:16]
+    reading = asyncio.Lock()
+
+    async def events(request: Request) -> Response:
+        headers = {"Cache-Control": "no-store"}
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream", headers=headers)
+        return StreamingResponse(_events(bench, edition), media_type="text/event-stream", headers=headers)
+
+    async def slots(_: Request) -> Response:
+        return _json(bench.view())
+
+    async def jobs(request: Request) -> Response:
+        limit = request.query_params.get("limit", str(DEFAULT_JOBS))
+        if not (limit.isascii() and limit.isdecimal() and 1 <= int(limit[:9]) <= MOST_JOBS):
+            return _json({"error": f"limit must be a number from 1 to {MOST_JOBS}"}, status=400)
+        try:
+            async with reading:
+                rows = await asyncio.to_thread(bench.jobs, int(limit))
+        except RecordsUnwritable as error:
+            return _json({"error": f"the records cannot be read: {error}"}, status=503)
+        return _json({"jobs": rows})
+
+    async def healthz(_: Request) -> Response:
+        return _json({"alive": True})
+
+    async def readyz(_: Request) -> Response:
+        return _readiness(bench.view())
+
+    routes = [
+        *(_static_route(name, body) for name, body in files.items()),
+        Route(EVENTS_PATH, events, methods=["GET"]),
+        Route("/api/slots", slots, methods=["GET"]),
+        Route("/api/jobs", jobs, methods=["GET"]),
+        _metrics_route(metrics),
+        Route("/healthz", healthz, methods=["GET"]),
+        Route("/readyz", readyz, methods=["GET"]),
+    ]
+    allowed = [*LOOPBACK_NAMES, *(name.lower() for name in host_names)]
+    guards = [
+        Middleware(_SecurityHeaders),
+        Middleware(TrustedHostMiddleware, allowed_hosts=allowed, www_redirect=False),
+    ]
+    return Starlette(routes=routes, middleware=guards)
+
+
+def make_metrics_app(metrics: MetricsText) -> Starlette:
+    """Return the application behind `metrics.listen`: `/metrics`, and nothing else.
+
+    It answers to any host name, since an office Prometheus calls the station as it likes; there is nothing on it that a
+    rebound page could not also know.
+    """
+    return Starlette(routes=[_metrics_route(metrics)], middleware=[Middleware(_SecurityHeaders)])
+
+
+def _static_route(name: str, body: bytes) -> Route:
+    async def answer(_: Request) -> Response:
+        return Response(body, headers={"Content-Type": STATIC_FILES[name], "Cache-Control": "no-cache"})
+
+    return Route("/" if name == "index.html" else f"/{name}", answer, methods=["GET"])
+
+
+def _metrics_route(metrics: MetricsText) -> Route:
+    rendering = asyncio.Lock()
+
+    async def answer(_: Request) -> Response:
+        async with rendering:
+            body = await asyncio.to_thread(metrics.render)
+        return Response(body, headers={"Content-Type": metrics.content_type, "Cache-Control": "no-store"})
+
+    return Route("/metrics", answer, methods=["GET"])
+
+
+def _readiness(view: StationView) -> Response:
+    """Return 200 when the station can take a board, else 503; the body names each condition."""
+    body = {
+        "ready": view.ready,
+        "udev_heard": view.udev_heard,
+        "database_writable": view.database_writable,
+        "recipe_loaded": view.recipe_loaded,
+        "notices": view.notices,
+    }
+    return _json(body, status=200 if view.ready else 503)
+
+
+def _json(body: object, *, status: int = 200) -> Response:
+    return Response(
+        msgspec.json.encode(body),
+        status_code=status,
+        headers={"Content-Type": "application/json", "Cache-Control": "no-store"},
+    )
+
+
+async def _events(bench: Bench, edition: str) -> AsyncIterator[bytes]:
+    """Yield server-sent events: `edition` once, then `state` on each change and after `HEARTBEAT_S` without one.
+
+    A change that comes less than `COALESCE_S` after the last state waits for its turn and takes later ones with it.
+    `edition` tells a page that is older than the station to load itself anew.
+    """
+    yield _event("edition", edition.encode())
+    seen = -1
+    while True:
+        # Each beat is the whole state: a page that lost trust in what it shows gets it back with the first one.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HEARTBEAT_S):
+                seen = await bench.wait_change(seen)
+        yield _event("state", msgspec.json.encode(bench.view()))
+        await asyncio.sleep(COALESCE_S)
+
+
+def _event(name: str, data: bytes) -> bytes:
+    # JSON from msgspec has no raw line breaks, so one data line is always enough (WHATWG HTML, "Server-sent events").
+    return b"event: %b\nretry: 1000\ndata: %b\n\n" % (name.encode(), data)
+
+
+class _SecurityHeaders:
+    """Adds the security headers to every answer, refusals of the other guards included."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            await send(message)
+
+        await self._app(scope, receive, send_guarded if scope["type"] == "http" else send)
