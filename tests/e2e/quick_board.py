@@ -1,0 +1,250 @@
+"""Boards that answer at once, for tests about the station around them: the ports of loader and REPL, in memory.
+
+They stand in where a test plays hundreds of event orders; what real boards and real esptool do is tested on the bench.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from station import selftest
+from station.errors import LinkSilent, PortGone
+from station.model import BootInto, FlashChip, Identity, Programmer, StopCause, chip_id_from_mac
+from station.ports import Line, Repl, ReplMaker, Stop
+
+FLASH_BYTES = 1 << 20
+JEDEC_ID = 0x1440EF
+
+
+@dataclass(slots=True)
+class QuickBoard:
+    """One board: its MAC, what is in its flash, and how it behaves."""
+
+    mac: str
+    behaves: Literal["passes", "fails", "hangs", "silent"] = "passes"
+    flash: bytearray = field(default_factory=lambda: bytearray(b"\xff" * FLASH_BYTES))
+    stored: int | None = None
+
+
+class QuickBench:
+    """Sockets into which tests plug quick boards; watcher and opener at once."""
+
+    def __init__(self) -> None:
+        self.boards: dict[str, tuple[Programmer, QuickBoard]] = {}
+        self._generation = 0
+        self._hint: Callable[[], None] = lambda: None
+
+    def plug(self, place: str, board: QuickBoard) -> None:
+        """Plug a programmer with this board in; the station is told nothing yet."""
+        self._generation += 1
+        node, generation = f"/dev/quick{self._generation}", str(self._generation)
+        programmer = Programmer(place=place, node=node, sysfs_path="", generation=generation, hub_path=place)
+        self.boards[place] = (programmer, board)
+
+    def unplug(self, place: str) -> None:
+        """Pull it out; the station is told nothing yet."""
+        self.boards.pop(place, None)
+
+    def start(self, on_hint: Callable[[], None]) -> None:
+        """Keep the hint."""
+        self._hint = on_hint
+
+    def snapshot(self) -> tuple[Programmer, ...]:
+        """What is plugged in."""
+        return tuple(programmer for programmer, _ in self.boards.values())
+
+    def heard(self) -> bool:
+        """Always."""
+        return True
+
+    def stop(self) -> None:
+        """Forget the hint."""
+        self._hint = lambda: None
+
+    def open(self, programmer: Programmer, baud: int, stop: Stop) -> QuickLine:
+        """Open the line of this plug."""
+        stop.check()
+        here = self.boards.get(programmer.place)
+        if here is None or here[0] != programmer:
+            raise PortGone(programmer.node)
+        line = QuickLine(programmer.node, here[1], lambda: self.boards.get(programmer.place) == here, stop)
+        stop.attach(line)
+        return line
+
+
+class QuickLine:
+    """An open line to a quick board."""
+
+    has_reset_lines = True
+    transcript = b"quick"
+
+    def __init__(self, node: str, board: QuickBoard, there: Callable[[], bool], stop: Stop) -> None:
+        self.node, self.board, self._there, self._stop = node, board, there, stop
+        self.stopped = threading.Event()
+
+    def touch(self) -> None:
+        """Every use of the line: it may be stopped, gone, or hang until it is stopped."""
+        self._stop.check()
+        if self.board.behaves == "hangs":
+            self.stopped.wait(20)
+            self._stop.check()
+        if not self._there():
+            raise PortGone(self.node)
+
+    def set_baud(self, baud: int) -> None:
+        """Any rate will do."""
+
+    def read_some(self, timeout_s: float) -> bytes:
+        """Nothing to read."""
+        self.touch()
+        return b""
+
+    def send(self, data: bytes) -> None:
+        """Nobody listens."""
+        self.touch()
+
+    def discard_input(self) -> None:
+        """Nothing to discard."""
+
+    def reset_board(self, into: BootInto) -> bool:
+        """Done."""
+        self.touch()
+        return True
+
+    def stop(self, cause: StopCause) -> None:
+        """Wake up whoever waits."""
+        self.stopped.set()
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class QuickFlasher:
+    """Makes loaders for quick boards."""
+
+    version = "quick"
+
+    def loader(self, line: Line) -> QuickLoader:
+        """Return a conversation."""
+        assert isinstance(line, QuickLine)
+        return QuickLoader(line)
+
+
+class QuickLoader:
+    """The loader of a quick board."""
+
+    def __init__(self, line: QuickLine) -> None:
+        self._line = line
+
+    def connect(self, attempts: int) -> None:
+        """Synchronise, unless the board is silent."""
+        self._line.touch()
+        if self._line.board.behaves == "silent":
+            raise LinkSilent("silent")
+
+    def read_identity(self) -> Identity:
+        """Who it is."""
+        self._line.touch()
+        mac = self._line.board.mac
+        return Identity(mac=mac, chip_id=chip_id_from_mac(mac), otp_words=(0, 0, 0, 0))
+
+    def start_stub(self) -> None:
+        """Done."""
+        self._line.touch()
+
+    def set_baud(self, baud: int) -> None:
+        """Done."""
+
+    def read_flash_chip(self) -> FlashChip:
+        """One megabyte."""
+        self._line.touch()
+        return FlashChip(jedec_id=JEDEC_ID, size_bytes=FLASH_BYTES)
+
+    def erase_chip(self) -> None:
+        """All ones."""
+        self._line.touch()
+        self._line.board.flash[:] = b"\xff" * FLASH_BYTES
+
+    def write(self, offset: int, data: bytes, on_progress: Callable[[int], None]) -> None:
+        """Write in two steps, so that there is a middle."""
+        self._line.touch()
+        half = len(data) // 2
+        self._line.board.flash[offset : offset + half] = data[:half]
+        on_progress(half)
+        self._line.touch()
+        self._line.board.flash[offset : offset + len(data)] = data
+        on_progress(len(data))
+
+    def md5(self, offset: int, length: int) -> str:
+        """Of what is in flash."""
+        self._line.touch()
+        return hashlib.md5(self._line.board.flash[offset : offset + length], usedforsecurity=False).hexdigest()
+
+    def clear_write_protection(self) -> None:
+        """There is none."""
+
+    def answers_as(self) -> Literal["stub", "rom"] | None:
+        """The stub."""
+        return "stub"
+
+    def probe_presence(self) -> bool | None:
+        """Whether the board is there."""
+        return self._line.board.behaves != "silent"
+
+
+class QuickRepl:
+    """The REPL of a quick board: answers the built-in checks as a healthy board does, or with a wrong frequency."""
+
+    def __init__(self, line: QuickLine, firmware_version: str) -> None:
+        self._line, self._version = line, firmware_version
+
+    def await_prompt(self, timeout_s: float) -> str:
+        """Here it is."""
+        self._line.touch()
+        return "quick"
+
+    def run(self, code: str, timeout_s: float) -> bytes:
+        """Answer a check by its code."""
+        self._line.touch()
+        board = self._line.board
+        mac = bytes.fromhex(board.mac.replace(":", ""))
+        answers: dict[str, object] = {
+            selftest.IDENTITY_CODE: [mac.hex(), (mac[:2:-1] + b"\0").hex()],
+            selftest.FLASH_CODE: [JEDEC_ID, FLASH_BYTES],
+            selftest.FIRMWARE_CODE: [f"v{self._version} on 2025-12-09", "2.2.0", "ESP module (1M) with ESP8266"],
+            selftest.FIRMWARE_INTACT_CODE: True,
+            selftest.CPU_FREQUENCY_CODE: 52_000_000 if board.behaves == "fails" else 80_000_000,
+            selftest.FREE_RAM_CODE: 36_000,
+            selftest.WIFI_START_CODE: True,
+        }
+        if code in answers:
+            return json.dumps(answers[code]).encode()
+        if code == selftest.FILESYSTEM_READ_CODE:
+            return json.dumps(self._hash(board.stored)).encode()
+        board.stored = int(code.partition("sha256(b'")[2][:16], 16)
+        return json.dumps(self._hash(board.stored)).encode()
+
+    def _hash(self, seed: int | None) -> str | None:
+        return None if seed is None else hashlib.sha256(selftest.file_content(seed)).hexdigest()
+
+    def soft_reset(self, timeout_s: float) -> None:
+        """Done."""
+        self._line.touch()
+
+    def leave(self) -> None:
+        """Done."""
+
+
+def quick_repl_maker(firmware_version: str) -> ReplMaker:
+    """Return the maker of REPLs for boards with this firmware."""
+
+    def make(line: Line, stop: Stop) -> Repl:
+        assert isinstance(line, QuickLine)
+        return QuickRepl(line, firmware_version)
+
+    return make
