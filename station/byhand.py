@@ -27,7 +27,7 @@ from station.adapters.udev import TTY_CLASS, UdevWatcher
 from station.config import Config
 from station.daemon import make_tools, standing_lot
 from station.errors import ConfigurationError, RecordsUnwritable
-from station.job import Finding, Held, Tools, Visit, VisitResult, run_visit
+from station.job import run_visit
 from station.model import (
     CommittedJob,
     Lot,
@@ -44,6 +44,7 @@ from station.ports import Stop
 from station.reasons import MEANINGS, Reason
 from station.recipe import Recipe, load_recipe
 from station.terminal import visit_as_json
+from station.visit import Finding, Held, Tools, Visit, VisitResult
 
 SLOT = "hand"
 EXIT_PASS, EXIT_FAIL, EXIT_ERROR, EXIT_ABORTED = 0, 1, 2, 3

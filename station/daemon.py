@@ -25,13 +25,13 @@ from station.adapters.records import Database, LotRequest, RecipeRow, new_id, ut
 from station.adapters.repl import RawRepl
 from station.config import Config
 from station.floor import TICK_S, Floor, count_job
-from station.job import Claims, Tools
 from station.model import HostFacts, Lot
 from station.panel.app import make_app, make_metrics_app
 from station.panel.server import Address, serve
 from station.ports import LightDriver, LineOpener, ProgrammerWatcher
 from station.recipe import Recipe, load_recipe
 from station.slotmap import load_slot_map
+from station.visit import Claims, Tools
 
 BOOKS_S = 2.0
 WATCHDOG_S = 5.0

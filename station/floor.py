@@ -17,7 +17,7 @@ import structlog
 
 from station.config import Config
 from station.errors import ImageChanged, RecordsUnwritable
-from station.job import Finding, Held, Tools, Visit, VisitResult, run_visit
+from station.job import run_visit
 from station.model import (
     CommittedJob,
     JobEnd,
@@ -37,6 +37,7 @@ from station.reasons import MEANINGS, Reason, words_for
 from station.recipe import Recipe, check_unchanged
 from station.slot import Bench, Blocked, Slot
 from station.slotmap import next_label, read_taught, write_taught
+from station.visit import Finding, Held, Tools, Visit, VisitResult
 
 MOST_SLOTS = 256
 TICK_S = 0.25

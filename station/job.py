@@ -9,14 +9,11 @@ is not a conjunction of the evidence listed in `required_evidence`, and never on
 from __future__ import annotations
 
 import secrets
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 
 from station import selftest
-from station.config import FlashingSection
 from station.errors import (
     BootLooping,
     CheckRaised,
@@ -33,21 +30,18 @@ from station.model import (
     BootInto,
     CommittedJob,
     FlashChip,
-    HostFacts,
     JobEnd,
     JobStart,
     JobState,
-    Lot,
     Measurement,
     Outcome,
     Phase,
     PhaseOutcome,
     PhaseRecord,
-    Plug,
     Progress,
     VisitEnd,
 )
-from station.ports import Clock, Flasher, Line, LineOpener, Recorder, Repl, ReplMaker, Stop
+from station.ports import Line, Repl
 from station.reasons import Reason
 from station.recipe import Recipe, check_unchanged
 from station.verdict import (
@@ -60,102 +54,13 @@ from station.verdict import (
     verdict_of_bug,
     verdict_of_stop,
 )
+from station.visit import Finding, Held, Tools, Visit, VisitResult
 
 TRANSCRIPT_CAP_BYTES = 64 << 10
 # A board that has power shows its first byte within a second; without reset lines only a person can restart it.
 SIGN_OF_LIFE_S = 2.0
 BOOT_SLACK_S = 30.0
 """What entering the prompt and asking a silent board may take beyond the boot deadline itself."""
-
-
-class Claims:
-    """Which MAC is alive in which slot right now, to notice one MAC in two places. Thread-safe."""
-
-    def __init__(self) -> None:
-        self.on_contest: Callable[[str, str], None] = lambda _slot, _other: None
-        """Called, in the second board's thread, with the slot that had the MAC first and the one that has it now."""
-        self._slots: dict[str, str] = {}
-        self._contested: dict[str, str] = {}
-        self._lock = threading.Lock()
-
-    def claim(self, mac: str, slot: str) -> None:
-        """Say that `mac` answers in `slot`; raises `JobEnded` in this slot, and later in the other, when it is in two."""
-        with self._lock:
-            other = self._slots.setdefault(mac, slot)
-            if other != slot:
-                self._contested[other], self._contested[slot] = slot, other
-        if other != slot:
-            self.on_contest(other, slot)
-        self.check(slot)
-
-    def check(self, slot: str) -> None:
-        """Raise `JobEnded` when the MAC of the board in `slot` answers in another slot too."""
-        with self._lock:
-            other = self._contested.get(slot)
-        if other is not None:
-            raise JobEnded(Reason.DUPLICATE_MAC, f"{slot} and {other}")
-
-    def release(self, slot: str) -> None:
-        """The plug of `slot` ended: its board is not there any more."""
-        with self._lock:
-            self._slots = {mac: holder for mac, holder in self._slots.items() if holder != slot}
-            self._contested.pop(slot, None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
-    """What every job uses; the same for the life of the station."""
-
-    opener: LineOpener
-    flasher: Flasher
-    make_repl: ReplMaker
-    recorder: Recorder
-    settings: FlashingSection
-    claims: Claims
-    host: Callable[[], HostFacts]
-    clock: Clock
-    now: Callable[[], datetime]
-    new_id: Callable[[], str]
-    on_record: Callable[[JobStart, JobEnd], None]
-    """Called in the slot's thread after a job was committed and read back."""
-    operator: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Visit:
-    """One plug of one slot, and what shall be made of the board in it."""
-
-    id: str
-    plug: Plug
-    recipe: Recipe
-    lot: Lot
-    stop: Stop
-    tell: Callable[[Progress], None]
-    until: Phase | None = None
-    """Stop after this phase on request; never a PASS."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What a visit found that never became a job."""
-
-    visit_id: str
-    reason: Reason
-    detail: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """A finished job that the records could not take yet; it is green nowhere and is written when they can."""
-
-    start: JobStart
-    begun: bool
-    """Whether the job row exists already."""
-    end: JobEnd
-    visit_end: VisitEnd
-
-
-VisitResult = Finding | CommittedJob | Held
 
 
 def run_visit(visit: Visit, tools: Tools) -> VisitResult:

@@ -14,7 +14,6 @@ from datetime import datetime
 from enum import StrEnum
 
 from station.config import FlashingSection
-from station.job import Finding, Held, VisitResult
 from station.model import (
     CommittedJob,
     JobState,
@@ -30,6 +29,7 @@ from station.model import (
 )
 from station.ports import Clock, Stop
 from station.reasons import MEANINGS, Reason, cause_of, words_for
+from station.visit import Finding, Held, VisitResult
 
 
 class SlotState(StrEnum):

@@ -75,7 +75,7 @@ def printable(data: bytes, limit: int) -> str:
     return safe if len(safe) <= limit else "…" + safe[len(safe) - limit + 1 :]
 
 
-def is_garbage(burst: bytes) -> bool:
+def is_garbage(burst: bytes | bytearray) -> bool:
     """Whether this is what 115200 baud makes of a ROM message: long enough for one, and more than an eighth of it no text."""
     return len(burst) >= BURST_BYTES and len(burst) - len(burst.translate(None, _NOT_TEXT)) > len(burst) // 8
 

@@ -334,8 +334,8 @@ def _run_flash(config: Config, request: FlashRequest) -> FlashResult:
 def _words_for(flashed: FlashResult) -> str:
     """What the technician reads, fit for a terminal whatever the board said."""
     from station.adapters.logs import one_line
-    from station.job import Finding
     from station.reasons import Reason, words_for
+    from station.visit import Finding
 
     result = flashed.result
     if isinstance(result, CommittedJob):

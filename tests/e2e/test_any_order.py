@@ -20,9 +20,9 @@ from station.daemon import standing_lot
 from station.demo import write_demo_recipe
 from station.errors import RecordsUnwritable
 from station.floor import Floor
-from station.job import Claims, Tools
 from station.model import HostFacts, JobState, Light, Outcome
 from station.recipe import Recipe, load_recipe
+from station.visit import Claims, Tools
 from tests.e2e.quick_board import QuickBench, QuickBoard, QuickFlasher, quick_repl_maker
 
 PLACES = {"A1": "hub:1", "A2": "hub:2", "A3": "hub:3"}

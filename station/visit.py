@@ -1,0 +1,109 @@
+"""What a visit is given and what comes of it: the tools, the order, and the three ways in which it ends on record.
+
+A visit is one plug of one slot. These are the words in which `station.slot` and `station.floor` speak with `station.job`;
+nothing here talks to a board. `Claims` is the one thing that all visits of a station share.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from station.config import FlashingSection
+from station.errors import JobEnded
+from station.model import CommittedJob, HostFacts, JobEnd, JobStart, Lot, Phase, Plug, Progress, VisitEnd
+from station.ports import Clock, Flasher, LineOpener, Recorder, ReplMaker, Stop
+from station.reasons import Reason
+from station.recipe import Recipe
+
+
+class Claims:
+    """Which MAC is alive in which slot right now, to notice one MAC in two places. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.on_contest: Callable[[str, str], None] = lambda _slot, _other: None
+        """Called, in the second board's thread, with the slot that had the MAC first and the one that has it now."""
+        self._slots: dict[str, str] = {}
+        self._contested: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def claim(self, mac: str, slot: str) -> None:
+        """Say that `mac` answers in `slot`; raises `JobEnded` in this slot, and later in the other, when it is in two."""
+        with self._lock:
+            other = self._slots.setdefault(mac, slot)
+            if other != slot:
+                self._contested[other], self._contested[slot] = slot, other
+        if other != slot:
+            self.on_contest(other, slot)
+        self.check(slot)
+
+    def check(self, slot: str) -> None:
+        """Raise `JobEnded` when the MAC of the board in `slot` answers in another slot too."""
+        with self._lock:
+            other = self._contested.get(slot)
+        if other is not None:
+            raise JobEnded(Reason.DUPLICATE_MAC, f"{slot} and {other}")
+
+    def release(self, slot: str) -> None:
+        """The plug of `slot` ended: its board is not there any more."""
+        with self._lock:
+            self._slots = {mac: holder for mac, holder in self._slots.items() if holder != slot}
+            self._contested.pop(slot, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What every job uses; the same for the life of the station."""
+
+    opener: LineOpener
+    flasher: Flasher
+    make_repl: ReplMaker
+    recorder: Recorder
+    settings: FlashingSection
+    claims: Claims
+    host: Callable[[], HostFacts]
+    clock: Clock
+    now: Callable[[], datetime]
+    new_id: Callable[[], str]
+    on_record: Callable[[JobStart, JobEnd], None]
+    """Called in the slot's thread after a job was committed and read back."""
+    operator: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """One plug of one slot, and what shall be made of the board in it."""
+
+    id: str
+    plug: Plug
+    recipe: Recipe
+    lot: Lot
+    stop: Stop
+    tell: Callable[[Progress], None]
+    until: Phase | None = None
+    """Stop after this phase on request; never a PASS."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a visit found that never became a job."""
+
+    visit_id: str
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A finished job that the records could not take yet; it is green nowhere and is written when they can."""
+
+    start: JobStart
+    begun: bool
+    """Whether the job row exists already."""
+    end: JobEnd
+    visit_end: VisitEnd
+
+
+VisitResult = Finding | CommittedJob | Held
