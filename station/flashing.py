@@ -41,6 +41,8 @@ from station.recipe import FLASH_SIZE_CODES, Recipe, image_for_flash
 
 ROM_BAUD = 115_200
 SECTOR_BYTES = 4096
+# The chip reads its flash by words, and writes are padded with 0xFF to whole ones.
+WORD_BYTES = 4
 # esptool allows 120 s for a chip erase (CHIP_ERASE_TIMEOUT); the slowest datasheets say 4 s per MiB.
 ERASE_ALLOWANCE_S = 125.0
 DEAD_FLASH_IDS = (0x000000, 0xFFFFFF, 0xFFFF3F)
@@ -170,9 +172,12 @@ class BoardLink:
         if chip.size_bytes is None:
             raise JobEnded(Reason.FLASH_UNKNOWN, str(chip))
         needed = max(recipe.minimum_flash_bytes, len(recipe.image))
-        if chip.size_bytes < needed or chip.size_bytes not in FLASH_SIZE_CODES:
+        if chip.size_bytes < needed:
             detail = f"{_size(chip.size_bytes)} board, this product needs {_size(needed)}"
             raise JobEnded(Reason.FLASH_TOO_SMALL, detail)
+        if chip.size_bytes not in FLASH_SIZE_CODES:
+            # No header of an ESP8266 image can say this size.
+            raise JobEnded(Reason.FLASH_UNKNOWN, str(chip))
         return chip
 
     def write(self, image: bytes) -> None:
@@ -339,12 +344,10 @@ class BoardLink:
         raise JobEnded(reason, f"MD5 {second} instead of {expected}")
 
     def _verify_blank_rest(self, image_length: int, flash_size: int) -> None:
-        start = -(-image_length // SECTOR_BYTES) * SECTOR_BYTES
-        if start >= flash_size:
-            return
+        """Everything behind the last word of the image; where the image fills the flash there is nothing to be wrong."""
+        start = -(-image_length // WORD_BYTES) * WORD_BYTES
         expected = _md5_of(b"\xff" * (flash_size - start))
-        found = self._on_ladder(lambda loader: loader.md5(start, flash_size - start))
-        blank = found == expected
+        blank = start >= flash_size or self._on_ladder(lambda loader: loader.md5(start, flash_size - start)) == expected
         self._evidence.measure(Measurement(name="flash_rest_blank", value=blank, within=blank))
         if not blank:
             raise JobEnded(Reason.VERIFY_MISMATCH, f"the erased rest from {start:#x} on is not blank")
@@ -364,16 +367,19 @@ class BoardLink:
 
     def _try_unprotect(self, image: bytes) -> None:
         """The first sector is still what it was: lift the write protection once; FAIL when that does not help (A-13)."""
+        written = _md5_of(image[:SECTOR_BYTES].ljust(SECTOR_BYTES, b"\xff"))
 
-        def head() -> str:
-            return self._on_ladder(lambda loader: loader.md5(0, SECTOR_BYTES))
+        def untouched() -> bool:
+            # A board that carried this very image before has the right head before and after: that is no protection.
+            head = self._on_ladder(lambda loader: loader.md5(0, SECTOR_BYTES))
+            return head != written and head in (_BLANK_SECTOR_MD5, self._head_before)
 
-        if head() not in (_BLANK_SECTOR_MD5, self._head_before):
+        if not untouched():
             return
         self._evidence.notes.append("nothing was written: write protection lifted, written again")
         self._on_ladder(lambda loader: loader.clear_write_protection())
         self.write(image)
-        if head() in (_BLANK_SECTOR_MD5, self._head_before):
+        if untouched():
             raise JobEnded(Reason.FLASH_WRITE_PROTECTED)
 
 

@@ -33,6 +33,7 @@ from station.model import (
     JobEnd,
     JobStart,
     JobState,
+    KnownBoard,
     Measurement,
     Outcome,
     Phase,
@@ -50,6 +51,7 @@ from station.verdict import (
     Verdict,
     over_a_bad_line,
     phase_outcome,
+    same_in_two_slots,
     verdict_of,
     verdict_of_bug,
     verdict_of_stop,
@@ -83,6 +85,7 @@ def run_job(run: _Run) -> Verdict:
             check_unchanged(run.visit.recipe)
             identity = run.link.connect()
             run.tools.claims.claim(identity.mac, run.visit.plug.slot)
+            run.look_up(identity.mac)
             chip = run.link.read_chip(run.visit.recipe)
             run.refuse_reused_mac(chip)
             run.begin()
@@ -210,7 +213,7 @@ class _Run:
         self.transcript = b""
         self.begun = False
         self._job_id = tools.new_id()
-        self._attempts_before = 0
+        self._known: KnownBoard | None = None
         self._began = tools.clock()
         self._started_at = tools.now()
         self.link = BoardLink(
@@ -251,10 +254,13 @@ class _Run:
         if self.visit.until is phase:
             raise JobEnded(Reason.STOPPED_BY_REQUEST, phase)
 
+    def look_up(self, mac: str) -> None:
+        """Ask the records what they know about this board."""
+        self._known = self.tools.recorder.known_board(mac)
+
     def refuse_reused_mac(self, chip: FlashChip) -> None:
         """Raise `JobEnded` when the records know this MAC on another flash chip (G-3)."""
-        known = self.tools.recorder.known_board(self.evidence.observed_mac)
-        self._attempts_before = known.attempts if known is not None else 0
+        known = self._known
         if known is not None and known.flash_id is not None and known.flash_id != chip.jedec_id:
             raise JobEnded(Reason.MAC_REUSED, f"flash {chip} here, {known.flash_id:06x} before")
 
@@ -272,6 +278,7 @@ class _Run:
 
     def put_on_record(self, verdict: Verdict) -> VisitResult:
         """Write how the visit ended and return it as read back; a result the records cannot take is handed back as held."""
+        verdict = same_in_two_slots(verdict, self.visit.plug.slot, self._known.errors if self._known else ())
         if not self._is_job(verdict):
             return self._record_finding(verdict.reason or Reason.STATION_BUG, verdict.detail)
         end = self._end(verdict)
@@ -343,7 +350,7 @@ class _Run:
             firmware_sha256=self.visit.recipe.firmware_sha256,
             operator=self.tools.operator,
             host=self.tools.host(),
-            attempt=1 + self._attempts_before,
+            attempt=1 + (self._known.attempts if self._known else 0),
         )
 
     def _end(self, verdict: Verdict) -> JobEnd:

@@ -251,6 +251,8 @@ class KnownBoard:
     last_outcome: Outcome | None
     last_recipe_hash: str | None
     passed_recipe_hashes: frozenset[str] = frozenset()
+    errors: frozenset[tuple[str, str]] = frozenset()
+    """Reason and slot of every ERROR since the last PASS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -347,7 +347,14 @@ class Slot:
             case SlotState.CLOSING:
                 return _texts_of(Reason.UNPLUGGED, "")
             case _:
-                return _texts_of(*_reason_of(self._result))
+                return self._texts_of_result()
+
+    def _texts_of_result(self) -> tuple[str, str, str, str, str]:
+        headline, words, deed, reason, cause = _texts_of(*_reason_of(self._result))
+        if isinstance(self._result, CommittedJob) and self._result.outcome is Outcome.FAIL:
+            # An ERROR that the same board met in two slots is the board's: another tray than the reason's own.
+            headline, deed = Tray.BAD, MEANINGS[Reason.OUT_OF_LIMITS].deed
+        return headline, words, deed, reason, cause
 
 
 def event_of(result: VisitResult) -> SlotEvent:
@@ -355,6 +362,8 @@ def event_of(result: VisitResult) -> SlotEvent:
     match result:
         case CommittedJob(state=JobState.CLOSED, outcome=Outcome.PASS):
             return SlotEvent.PASSED
+        case CommittedJob(outcome=Outcome.FAIL):
+            return SlotEvent.FAILED
         case Held():
             return SlotEvent.NEEDS_TECHNICIAN
         case Finding(reason=Reason.UNPLUGGED):

@@ -6,6 +6,7 @@ read top down, first match wins, and whatever is not in it is a mistake of the s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from station import errors
@@ -49,6 +50,14 @@ _SAID_OVER_THE_LINE = (
     Reason.OUT_OF_LIMITS,
     Reason.IDENTITY_MISMATCH,
     Reason.FILESYSTEM_LOST_DATA,
+)
+
+_SLOT_OR_BOARD = (
+    Reason.LINK_UNRELIABLE,
+    Reason.LINK_LOST,
+    Reason.DEADLINE,
+    Reason.BOARD_RESET,
+    Reason.VERIFY_UNSTABLE,
 )
 
 _REASON_OF_STOP = {
@@ -105,6 +114,18 @@ def over_a_bad_line(verdict: Verdict) -> Verdict:
     detail = _one_line(f"{verdict.reason}: {verdict.detail}")
     reason = Reason.LINK_UNRELIABLE
     return Verdict(state=JobState.CLOSED, outcome=MEANINGS[reason].outcome, reason=reason, detail=detail)
+
+
+def same_in_two_slots(verdict: Verdict, slot: str, errors: Iterable[tuple[str, str]]) -> Verdict:
+    """Return FAIL where the same board met the same ERROR in another slot before: then it is the board, not the slot.
+
+    `errors` are reason and slot of the board's ERRORs since its last PASS.
+    """
+    elsewhere = sorted(other for reason, other in errors if reason == verdict.reason and other != slot)
+    if verdict.reason not in _SLOT_OR_BOARD or verdict.outcome is not Outcome.ERROR or not elsewhere:
+        return verdict
+    detail = "; ".join(part for part in (verdict.detail, f"the same in slot {elsewhere[0]} before") if part)
+    return Verdict(state=verdict.state, outcome=Outcome.FAIL, reason=verdict.reason, detail=detail)
 
 
 def verdict_of_stop(cause: StopCause) -> Verdict:

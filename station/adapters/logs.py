@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -58,7 +57,7 @@ class LogWriter:
         on_drop: Callable[[], None] = lambda: None,
         most_lines: int = QUEUE_LINES,
     ) -> None:
-        self._write_text = _sink_of(stream)
+        self._stream = stream
         self._confess = confess
         self._on_drop = on_drop
         self._lines: queue.Queue[str | None] = queue.Queue(most_lines)
@@ -97,10 +96,14 @@ class LogWriter:
                 with self._lock:
                     lost, self._unconfessed = self._unconfessed, 0
                 self._write(self._confess(lost))
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
     def _write(self, line: str) -> None:
         try:
-            self._write_text(line + "\n")
+            self._stream.write(line + "\n")
+            if self._lines.empty():
+                self._stream.flush()
         except (OSError, ValueError):
             # The reader is gone or the stream is closed: a lost log is counted, never a reason to stop a bench. It is not
             # confessed either, since that line would be lost as well, and confessed, for ever.
@@ -152,25 +155,6 @@ def _confession(processors: list[Processor], lines: int) -> str:
     for process in processors:
         event = process(None, "warning", event)
     return str(event)
-
-
-def _sink_of(stream: TextIO) -> Callable[[str], object]:
-    """Return what writes to `stream`: past its buffer where it is a file.
-
-    A thread that hangs in a buffered write holds the buffer's lock, and the interpreter aborts at its end over that.
-    """
-    try:
-        descriptor = stream.fileno()
-    except (OSError, ValueError):
-        return stream.write
-
-    def write(text: str) -> None:
-        left = memoryview(text.encode())
-        while left:
-            left = left[os.write(descriptor, left) :]
-
-    stream.flush()
-    return write
 
 
 class _Lines:

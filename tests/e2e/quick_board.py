@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ class QuickBoard:
     """One board: its MAC, what is in its flash, and how it behaves."""
 
     mac: str
-    behaves: Literal["passes", "fails", "hangs", "silent"] = "passes"
+    behaves: Literal["passes", "fails", "hangs", "silent", "unstable"] = "passes"
     flash: bytearray = field(default_factory=lambda: bytearray(b"\xff" * FLASH_BYTES))
     stored: int | None = None
 
@@ -181,8 +182,10 @@ class QuickLoader:
         on_progress(len(data))
 
     def md5(self, offset: int, length: int) -> str:
-        """Of what is in flash."""
+        """Of what is in flash; an unstable board's is another each time."""
         self._line.touch()
+        if self._line.board.behaves == "unstable" and length > 4096:
+            return secrets.token_hex(16)
         return hashlib.md5(self._line.board.flash[offset : offset + length], usedforsecurity=False).hexdigest()
 
     def clear_write_protection(self) -> None:

@@ -233,3 +233,26 @@ def test_a_full_disk_holds_the_result_and_writes_it_later(recipe_of_the_bench: R
         return held, written, rows
 
     assert asyncio.run(main()) == (Light.FAULT, Light.PASS, 1)
+
+
+def test_the_same_error_in_two_slots_is_the_boards(recipe_of_the_bench: Recipe, tmp_path: Path) -> None:
+    """An ERROR sends the board to another slot; the same ERROR there is a FAIL of the board, and it goes into BAD."""
+    world = World(tmp_path, recipe_of_the_bench)
+
+    async def main() -> list[tuple[str, Light, Outcome | None]]:
+        world.start()
+        seen = []
+        for place, slot in (("hub:1", "A1"), ("hub:1", "A1"), ("hub:2", "A2")):
+            await world.play(Event("plug", place, MACS[0], "unstable"))
+            await world.settle()
+            view = world.floor.slots[slot].view()
+            seen.append((view.headline, view.light, world.records.jobs(1)[0].outcome))
+            await world.play(Event("pull", place))
+        await world.stop()
+        return seen
+
+    assert asyncio.run(main()) == [
+        ("AGAIN", Light.ACTION, Outcome.ERROR),
+        ("AGAIN", Light.ACTION, Outcome.ERROR),
+        ("BAD", Light.FAIL, Outcome.FAIL),
+    ]

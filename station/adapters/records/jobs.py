@@ -7,6 +7,7 @@ an attempt said stays said. Order is the order of writing (`sequence`), not wall
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -125,9 +126,18 @@ def known_board(connection: Connection, mac: str) -> KnownBoard | None:
     """Return what the records say about a MAC, None when they never saw it."""
     if not _exists(connection, select(board.c.mac).where(board.c.mac == mac)):
         return None
-    columns = (job.c.state, job.c.outcome, job.c.reason, job.c.recipe_hash, job.c.flash_id, job.c.flash_touched)
+    columns = (
+        job.c.state,
+        job.c.outcome,
+        job.c.reason,
+        job.c.slot,
+        job.c.recipe_hash,
+        job.c.flash_id,
+        job.c.flash_touched,
+    )
     rows = connection.execute(select(*columns).where(job.c.board_mac == mac).order_by(job.c.sequence.desc())).all()
     closed = [row for row in rows if row.state == JobState.CLOSED]
+    since_pass = list(itertools.takewhile(lambda row: row.outcome != Outcome.PASS, closed))
     flash_ids = [row.flash_id for row in rows if row.flash_id is not None and row.reason not in _IDENTITY_IN_DOUBT]
     return KnownBoard(
         mac=mac,
@@ -136,6 +146,7 @@ def known_board(connection: Connection, mac: str) -> KnownBoard | None:
         last_outcome=Outcome(closed[0].outcome) if closed else None,
         last_recipe_hash=closed[0].recipe_hash if closed else None,
         passed_recipe_hashes=frozenset(row.recipe_hash for row in closed if row.outcome == Outcome.PASS),
+        errors=frozenset((row.reason, row.slot) for row in since_pass if row.outcome == Outcome.ERROR),
     )
 
 

@@ -62,7 +62,7 @@ function show(view) {
   document.title = visible(`${view.station_id} – ${view.product || "no recipe"}`);
   setText(byId("product"), view.product || "NO RECIPE");
   byId("product").toggleAttribute("data-missing", !view.product);
-  setText(byId("recipe-version"), view.recipe_version);
+  setText(byId("recipe-version"), view.recipe_version.replace(/^(?=\d)/, "v"));
   setText(byId("recipe-hash"), view.recipe_hash);
   setText(byId("station-id"), view.station_id);
   showLot(view);
