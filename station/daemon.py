@@ -51,6 +51,7 @@ async def run_station(
     opener: LineOpener,
     lights: Sequence[LightDriver] = (),
     finish: asyncio.Event,
+    dropped_log_lines: Callable[[], int] = lambda: 0,
     ready: Callable[[Floor, Address], None] = lambda _floor, _address: None,
 ) -> None:
     """Run the station until `finish` is set; raises `ConfigurationError` before anything is plugged or served.
@@ -182,6 +183,7 @@ async def _running(
         (config.usb.reconcile_s, floor.reconcile),
         (TICK_S, floor.tick),
         (BOOKS_S, floor.keep_books),
+        (BOOKS_S, note_drops),
         (WATCHDOG_S, functools.partial(notify, "WATCHDOG=1")),
     )
     watcher.start(floor.reconcile)
@@ -202,6 +204,12 @@ async def _running(
     for end in ends:
         if isinstance(end, Exception):
             raise end
+
+
+def _note_drops(metrics: Metrics, dropped_log_lines: Callable[[], int]) -> None:
+    """Bring the metric up to the count of log lines that nobody took."""
+    while metrics.log_events_dropped < dropped_log_lines():
+        metrics.log_event_dropped()
 
 
 async def _every(seconds: float, act: Callable[[], Awaitable[None] | None]) -> None:

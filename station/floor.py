@@ -330,6 +330,10 @@ class Floor:
     def _ask_the_clerk(self) -> tuple[bool, str, Lot | None]:
         """In the clerk's thread: records, image, work order."""
         writable, changed, lot = self._books.writable(), "", self._lot
+        try:
+            self._gauges.pending_jobs(self._books.pending_jobs())
+        except RecordsUnwritable:
+            writable = False
         if self._recipe is not None:
             try:
                 check_unchanged(self._recipe)

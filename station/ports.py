@@ -254,6 +254,9 @@ class Books(Recorder, Protocol):
     def current_lot(self) -> Lot | None:
         """Return the lot that a person opened and nobody closed; raises `RecordsUnwritable`."""
 
+    def pending_jobs(self) -> int:
+        """Return how many jobs wait for another visit; raises `RecordsUnwritable`."""
+
     def jobs(self, limit: int) -> Sequence[CommittedJob]:
         """Return the jobs begun last, newest first; raises `RecordsUnwritable`."""
 
@@ -287,6 +290,9 @@ class Gauges(Protocol):
 
     def database_backlog(self, rows: int) -> None:
         """So many finished results wait to be written."""
+
+    def pending_jobs(self, jobs: int) -> None:
+        """So many boards are flashed and wait for their second plug."""
 
 
 class LightDriver(Protocol):

@@ -40,6 +40,8 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry, *, host: HostFacts, slots: Iterable[str] = ()) -> None:
         self._registry = registry
+        self.log_events_dropped = 0
+        """How many log events were thrown away so far."""
         self._make_counters()
         self._make_histograms()
         self._make_gauges()
@@ -114,6 +116,7 @@ class Metrics:
 
     def log_event_dropped(self) -> None:
         """Count a log event that was thrown away because nobody reads the log."""
+        self.log_events_dropped += 1
         self._dropped.inc()
 
     def station_view(self, view: StationView) -> None:

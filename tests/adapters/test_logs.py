@@ -219,13 +219,16 @@ def test_leaves_logging_as_it_was():
     assert not any(thread.name == "station-log" for thread in threading.enumerate())
 
 
-def test_everything_is_written_at_the_end():
-    """Leaving the context flushes all that was logged, in order."""
-    stream = io.StringIO()
-    with configure_logging("info", "json", stream):
-        for number in range(5000):
-            structlog.get_logger().info("tick", number=number)
-    assert [event["number"] for _, event in events_of(stream)] == list(range(5000))
+def test_everything_is_written_at_the_end(tmp_path):
+    """Leaving the context has written all that was logged, in order, into a file that is still open."""
+    path = tmp_path / "log"
+    for number_of_events in (1, 5000):
+        with path.open("w", encoding="utf-8") as stream:
+            with configure_logging("info", "json", stream):
+                for number in range(number_of_events):
+                    structlog.get_logger().info("tick", number=number)
+            written = [json.loads(line[3:])["number"] for line in path.read_text().splitlines()]
+            assert written == list(range(number_of_events))
 
 
 NOBODY_READS = """

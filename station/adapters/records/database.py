@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import uuid_utils
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, func, insert, select, update
 
 from station.adapters.records import jobs, lots, migrate, visits
 from station.adapters.records.engine import (
@@ -34,7 +34,7 @@ from station.adapters.records.lots import LotRequest, RecipeRow
 from station.adapters.records.schema import heartbeat, job
 from station.adapters.records.visits import VisitRow
 from station.errors import RecordsUnwritable
-from station.model import CommittedJob, JobEnd, JobStart, KnownBoard, Lot, LotState, Plug, VisitEnd
+from station.model import CommittedJob, JobEnd, JobStart, JobState, KnownBoard, Lot, LotState, Plug, VisitEnd
 
 MINIMUM_FREE_BYTES = 16 << 20
 """Below this no new job begins, so that those running can still be recorded; a failed job takes about 70 KB."""
@@ -147,6 +147,11 @@ class Database:
         """Return the `limit` jobs begun last, newest first."""
         wanted = select(job.c.id).order_by(job.c.sequence.desc()).limit(limit)
         return self._read(lambda connection: jobs.committed(connection, wanted))
+
+    def pending_jobs(self) -> int:
+        """Return how many jobs wait for another visit."""
+        count = select(func.count()).select_from(job).where(job.c.state == JobState.PENDING)
+        return self._read(lambda connection: connection.execute(count).scalar_one())
 
     def attempts_of(self, mac: str) -> tuple[CommittedJob, ...]:
         """Return every job that touched the flash of this board, oldest first."""
