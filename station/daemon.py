@@ -85,7 +85,8 @@ async def run_station(
         if config.metrics.listen:
             office = serve(make_metrics_app(metrics), config.metrics.listen, key="metrics.listen", file=file)
             await stack.enter_async_context(office)
-        await stack.enter_async_context(_running(floor, config, watcher, finish))
+        note_drops = functools.partial(_note_drops, metrics, dropped_log_lines)
+        await stack.enter_async_context(_running(floor, config, watcher, finish, note_drops))
         log.info("station.ready", page=f"http://{address}/", slots=len(slot_map), recipe=recipe and recipe.name)
         notify("READY=1", f"STATUS=page at http://{address}/")
         ready(floor, address)
@@ -173,7 +174,11 @@ def _lot_at_start(config: Config, database: Database, recipe: Recipe | None) -> 
 
 @asynccontextmanager
 async def _running(
-    floor: Floor, config: Config, watcher: ProgrammerWatcher, finish: asyncio.Event
+    floor: Floor,
+    config: Config,
+    watcher: ProgrammerWatcher,
+    finish: asyncio.Event,
+    note_drops: Callable[[], None],
 ) -> AsyncIterator[None]:
     """Listen first, look second; keep looking; at the end close the floor before anything it uses.
 
