@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import structlog
 
 from station.config import Config
-from station.errors import ImageChanged, RecordsUnwritable
+from station.errors import ConfigurationError, ImageChanged, RecordsUnwritable
 from station.job import run_visit
 from station.model import (
     CommittedJob,
@@ -74,6 +74,7 @@ class Floor:
         self._slots: dict[str, Slot] = {}
         self._strangers: dict[str, Slot] = {}
         self._waiting: list[_Waiting] = []
+        self._writing_held = asyncio.Lock()
         self._writable = True
         self._image_changed = ""
         self._closing = False
@@ -129,7 +130,7 @@ class Floor:
         self._writable, self._image_changed, lot = await loop.run_in_executor(self._clerk, self._ask_the_clerk)
         if self._config.work.require_lot:
             self._lot = lot
-        if self._writable:
+        if self._writable and not self._closing:
             await self._write_held()
         self._gauges.database_backlog(len(self._waiting))
         self.changed()
@@ -216,11 +217,17 @@ class Floor:
         """A programmer in a place that is not in the map: the next free slot if that is wanted, else only shown."""
         if self._config.usb.enroll == "auto":
             label = next_label({label: slot.place for label, slot in self._slots.items()})
-            taught = read_taught(self._config.state_dir)
-            write_taught(self._config.state_dir, {**taught, label: place})
-            log.info("slot.enrolled", slot=label, place=place)
-            return self._add_slot(label, place)
-        slot = self._strangers[place] = Slot(hub_path or place, place, self._bench, known=False)
+            try:
+                write_taught(self._config.state_dir, {**read_taught(self._config.state_dir), label: place})
+            except (OSError, ConfigurationError) as error:
+                log.error("slot.not_enrolled", slot=label, place=place, problem=str(error))  # noqa: TRY400 - no traceback
+            else:
+                log.info("slot.enrolled", slot=label, place=place)
+                return self._add_slot(label, place)
+        label = hub_path or place
+        # Everything about a slot hangs on its label: a stranger must never have that of a slot of the map.
+        label = f"{label}?" if label in self._slots else label
+        slot = self._strangers[place] = Slot(label, place, self._bench, known=False)
         return slot
 
     def _blocked(self, label: str) -> Blocked | None:
@@ -347,18 +354,21 @@ class Floor:
         return writable, changed, lot
 
     async def _write_held(self) -> None:
+        """Offer every held result to the records once; one at a time, also when books are kept and closed at once."""
         loop = asyncio.get_running_loop()
-        for waiting in tuple(self._waiting):
-            try:
-                committed = await loop.run_in_executor(self._clerk, self._write_one, waiting.held)
-            except RecordsUnwritable:
-                self._writable = False
-                return
-            self._waiting.remove(waiting)
-            log.info("job.written", slot=waiting.plug.slot, job=committed.id, outcome=committed.outcome)
-            slot = self._slots.get(waiting.plug.slot)
-            if slot is not None:
-                slot.recorded(waiting.plug, committed)
+        async with self._writing_held:
+            while self._waiting:
+                waiting = self._waiting[0]
+                try:
+                    committed = await loop.run_in_executor(self._clerk, self._write_one, waiting.held)
+                except RecordsUnwritable:
+                    self._writable = False
+                    return
+                self._waiting.remove(waiting)
+                log.info("job.written", slot=waiting.plug.slot, job=committed.id, outcome=committed.outcome)
+                slot = self._slots.get(waiting.plug.slot)
+                if slot is not None:
+                    slot.recorded(waiting.plug, committed)
 
     def _write_one(self, held: Held) -> CommittedJob:
         if not held.begun:

@@ -109,7 +109,8 @@ def _flash_until_it_boots(run: _Run, chip: FlashChip) -> Repl:
     """FLASH, VERIFY and BOOT; once more with flash mode dout or a fresh erase where that is known to help (D-1, D-13)."""
     mode = run.visit.recipe.flash_mode
     for second_try in (False, True):
-        run.evidence.flash_mode = mode
+        # Until it boots again the board is not in run mode: who answers in its place now is not a board that was verified.
+        run.evidence.flash_mode, run.evidence.boot_evidence = mode, None
         image = image_for(run.visit.recipe, chip, mode)
         with run.phase(Phase.FLASH):
             run.link.write(image)
@@ -360,7 +361,9 @@ class _Run:
             state=verdict.state,
             outcome=(verdict.outcome or Outcome.ERROR) if closed else None,
             reason=verdict.reason or "",
-            detail="; ".join(part for part in (verdict.detail, *evidence.notes) if part)[:TRANSCRIPT_CAP_BYTES],
+            detail="\n".join((verdict.detail, *evidence.notes) if verdict.reason else evidence.notes)[
+                :TRANSCRIPT_CAP_BYTES
+            ],
             ended_at=self.tools.now(),
             duration_s=self.tools.clock() - self._began,
             phases=tuple(evidence.phases),

@@ -168,6 +168,7 @@ class Slot:
         self._progress: Progress | None = None
         self._deadline = self._hard_deadline = float("inf")
         self._not_before = 0.0
+        self._rival = ""
         self._result: VisitResult | Blocked | None = None
         self._changed_at = bench.now()
         self._mac = ""
@@ -198,7 +199,7 @@ class Slot:
         self._plugs += 1
         self.plug = Plug(slot=self.label, programmer=programmer, number=self._plugs)
         self._result, self._progress, self._mac, self._chip_id = None, None, "", ""
-        self._not_before = 0.0
+        self._not_before, self._rival = 0.0, ""
         self._apply(SlotEvent.PLUGGED)
         self.try_to_start()
 
@@ -207,7 +208,7 @@ class Slot:
         if self._stop is not None:
             self._stop.request(StopCause.UNPLUGGED)
         self._next = None
-        if self.state is SlotState.CLOSING:
+        if self.plug is None:
             return
         self.plug = None
         self._bench.released(self.label)
@@ -239,16 +240,16 @@ class Slot:
             self._stop.request(StopCause.DEADLINE)
 
     def contested(self, other: str) -> None:
-        """The MAC of this slot's board answers in slot `other` too: a green light goes out."""
+        """The MAC of this slot's board answers in slot `other` too: a green light goes out, or does not come on."""
+        self._rival = other
         if self.state is SlotState.PASS:
-            self._result = Finding(visit_id="", reason=Reason.DUPLICATE_MAC, detail=f"{self.label} and {other}")
+            self._result = self._duplicate()
             self._apply(SlotEvent.CONTESTED)
 
     def recorded(self, plug: Plug, committed: CommittedJob) -> None:
         """A held result of `plug` is on record now; it is shown if that plug is still there."""
         if self.state is SlotState.FAULT and self.plug == plug and isinstance(self._result, Held):
-            self._result = committed
-            self._apply(event_of(committed))
+            self._apply_result(committed)
 
     async def stop(self, cause: StopCause) -> None:
         """End a running visit and wait until it is on record."""
@@ -264,7 +265,7 @@ class Slot:
     def view(self) -> SlotView:
         """Return what a person sees of this slot."""
         headline, words, deed, reason, cause = self._texts()
-        job = self._result if isinstance(self._result, CommittedJob) else None
+        job = self._result if isinstance(self._result, CommittedJob) and self.state is not SlotState.EMPTY else None
         progress = self._progress if self.state is SlotState.BUSY else None
         return SlotView(
             slot=self.label,
@@ -294,27 +295,28 @@ class Slot:
 
         result = await self._bench.start_visit(plug, stop, tell)
         self._stop = None
-        self._result = result
-        if isinstance(result, CommittedJob):
-            self._mac = result.mac or ""
-            self._chip_id = format_chip_id(result.chip_id) if result.chip_id is not None else ""
         # A line that broke before the uevent came: most likely unplugged, so give the uevent time before trying again.
         self._not_before = self._bench.clock() + RETRY_S
-        self._apply(event_of(result))
+        self._apply_result(result)
         self.visits_ended += 1
         self._bench.ended(self, plug, result)
-        if self._next is not None:
-            programmer, self._next = self._next, None
-            self.plugged(programmer)
 
     def _after_run(self, task: asyncio.Task[None]) -> None:
         """A mistake of ours outside the job itself, while recording it for instance, costs this slot only."""
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self._stop = None
-            self._result = Finding(visit_id="", reason=Reason.STATION_BUG, detail=f"{type(error).__name__}: {error}")
-            self._apply(SlotEvent.NEEDS_TECHNICIAN)
+            if self.busy and task is self._task:
+                self._stop = None
+                detail = f"{type(error).__name__}: {error}"
+                self._result = Finding(visit_id="", reason=Reason.STATION_BUG, detail=detail)
+                self._apply(SlotEvent.NEEDS_TECHNICIAN)
             self._bench.broken(self, error)
+        if self.plug is None:
+            # The visit may have claimed its board's MAC after the plug had ended.
+            self._bench.released(self.label)
+        if self._next is not None:
+            programmer, self._next = self._next, None
+            self.plugged(programmer)
 
     def _note_progress(self, plug: Plug, progress: Progress) -> None:
         if plug is not self.plug:
@@ -326,6 +328,21 @@ class Slot:
             allowed = progress.allow_s or self._bench.settings.progress_deadline_s
             self._deadline = self._bench.clock() + allowed
             self._bench.changed(self)
+
+    def _duplicate(self) -> Finding:
+        detail = f"{self.label} and {self._rival}"
+        return Finding(visit_id="", reason=Reason.DUPLICATE_MAC, detail=detail)
+
+    def _apply_result(self, result: VisitResult) -> None:
+        """Show what came of a visit; a PASS whose MAC answers elsewhere too is not green for a moment."""
+        event = event_of(result)
+        if isinstance(result, CommittedJob):
+            self._mac = result.mac or ""
+            self._chip_id = format_chip_id(result.chip_id) if result.chip_id is not None else ""
+        if event is SlotEvent.PASSED and self._rival:
+            result, event = self._duplicate(), SlotEvent.NEEDS_TECHNICIAN
+        self._result = result
+        self._apply(event)
 
     def _apply(self, event: SlotEvent) -> None:
         self.state = TRANSITIONS[self.state, event]
@@ -381,7 +398,7 @@ def _reason_of(result: VisitResult | Blocked | None) -> tuple[Reason, str]:
         case Held():
             return Reason.RECORDS_UNWRITABLE, ""
         case CommittedJob():
-            return Reason(result.reason or Reason.STATION_BUG), result.detail
+            return Reason(result.reason or Reason.STATION_BUG), result.particulars
         case None:
             return Reason.STATION_BUG, "a slot without a result"
 

@@ -25,17 +25,18 @@ class Claims:
     def __init__(self) -> None:
         self.on_contest: Callable[[str, str], None] = lambda _slot, _other: None
         """Called, in the second board's thread, with the slot that had the MAC first and the one that has it now."""
-        self._slots: dict[str, str] = {}
+        self._macs: dict[str, str] = {}
         self._contested: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def claim(self, mac: str, slot: str) -> None:
         """Say that `mac` answers in `slot`; raises `JobEnded` in this slot, and later in the other, when it is in two."""
         with self._lock:
-            other = self._slots.setdefault(mac, slot)
-            if other != slot:
+            self._macs[slot] = mac
+            others = [other for other, claimed in self._macs.items() if claimed == mac and other != slot]
+            for other in others:
                 self._contested[other], self._contested[slot] = slot, other
-        if other != slot:
+        for other in others:
             self.on_contest(other, slot)
         self.check(slot)
 
@@ -49,7 +50,7 @@ class Claims:
     def release(self, slot: str) -> None:
         """The plug of `slot` ended: its board is not there any more."""
         with self._lock:
-            self._slots = {mac: holder for mac, holder in self._slots.items() if holder != slot}
+            self._macs.pop(slot, None)
             self._contested.pop(slot, None)
 
 

@@ -1,0 +1,999 @@
+"""The life of one slot, driven by hand: every event in every state, and green for nothing but a committed PASS."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from station.config import FlashingSection
+from station.errors import LineStopped
+from station.model import (
+    CommittedJob,
+    HostFacts,
+    JobEnd,
+    JobStart,
+    JobState,
+    Light,
+    Lot,
+    LotState,
+    Outcome,
+    Phase,
+    Plug,
+    Programmer,
+    Progress,
+    SlotView,
+    StopCause,
+    VisitEnd,
+)
+from station.ports import Stop
+from station.reasons import MEANINGS, Reason
+from station.slot import GATES, LIGHTS, TRANSITIONS, Bench, Blocked, Slot, SlotEvent, SlotState, event_of
+from station.visit import Finding, Held, VisitResult
+from tests.unit.scripted_board import Clock
+
+NOW = datetime(2025, 11, 22, tzinfo=UTC)
+FLASHING = FlashingSection(progress_deadline_s=30.0, job_deadline_s=300.0)
+T = TypeVar("T")
+
+
+def programmer(generation: str = "1") -> Programmer:
+    """One attach."""
+    return Programmer(place="hub:1", node=f"/dev/ttyUSB{generation}", sysfs_path="", generation=generation)
+
+
+def job(
+    state: JobState = JobState.CLOSED, outcome: Outcome | None = Outcome.PASS, reason: str = "", detail: str = ""
+) -> CommittedJob:
+    """A row as it was read back."""
+    return CommittedJob(
+        id="job-1",
+        slot="A1",
+        mac="5c:cf:7f:dd:c1:42",
+        chip_id=0xDDC142,
+        state=state,
+        outcome=outcome,
+        reason=reason,
+        detail=detail,
+        phases=(),
+        measurements=(),
+    )
+
+
+def held(plug: Plug) -> Held:
+    """A result that is on no record yet."""
+    lot = Lot(id="l", recipe_hash="h", product="p", person="x", state=LotState.OPEN, standing=True)
+    facts = HostFacts(
+        station_id="s", station_version="", esptool_version="", kernel_version="", boot_id="", clock_synchronised=None
+    )
+    start = JobStart(
+        id="job-1",
+        visit_id="v",
+        started_at=NOW,
+        plug=plug,
+        lot=lot,
+        identity=None,
+        observed_mac="",
+        flash=None,
+        firmware_sha256="",
+        operator="",
+        host=facts,
+        attempt=1,
+    )
+    end = JobEnd(
+        state=JobState.CLOSED,
+        outcome=Outcome.PASS,
+        reason="",
+        detail="",
+        ended_at=NOW,
+        duration_s=1.0,
+        phases=(),
+        measurements=(),
+        baud_used=None,
+        baud_fallbacks=0,
+        boot_evidence=None,
+        flash_touched=True,
+        flash_mode="dout",
+        bytes_flashed=1,
+        transcript=b"",
+    )
+    visit_end = VisitEnd(ended_at=NOW, job_id="job-1", finding="", detail="")
+    return Held(start=start, begun=True, end=end, visit_end=visit_end)
+
+
+def finding(reason: Reason, detail: str = "") -> Finding:
+    """A visit without a job."""
+    return Finding(visit_id="v", reason=reason, detail=detail)
+
+
+PASS = job()
+FAIL = job(outcome=Outcome.FAIL, reason="no_boot")
+
+
+@dataclass
+class Going:
+    """One visit that the slot has begun."""
+
+    plug: Plug
+    stop: Stop
+    tell: Callable[[Progress], None]
+    result: asyncio.Future[VisitResult]
+
+
+@dataclass
+class Stage:
+    """What a slot needs around it, with every light it showed and every visit it began."""
+
+    clock: Clock = field(default_factory=Clock)
+    gate: Blocked | None = None
+    going: list[Going] = field(default_factory=list)
+    lights: list[Light] = field(default_factory=list)
+    ended: list[VisitResult] = field(default_factory=list)
+    broken: list[BaseException] = field(default_factory=list)
+    released: list[str] = field(default_factory=list)
+    fails_when_ended: Exception | None = None
+
+    def slot(self, *, known: bool = True) -> Slot:
+        """A slot on this stage."""
+        return Slot(
+            "A1",
+            "hub:1",
+            Bench(
+                blocked=lambda _label: self.gate,
+                start_visit=self._start,
+                changed=lambda slot: self.lights.append(shows(slot)),
+                ended=self._ended,
+                broken=lambda _slot, error: self.broken.append(error),
+                released=self.released.append,
+                settings=FLASHING,
+                clock=self.clock,
+                now=lambda: NOW,
+            ),
+            known=known,
+        )
+
+    async def _start(self, plug: Plug, stop: Stop, tell: Callable[[Progress], None]) -> VisitResult:
+        self.going.append(Going(plug, stop, tell, asyncio.get_running_loop().create_future()))
+        return await self.going[-1].result
+
+    def _ended(self, slot: Slot, plug: Plug, result: VisitResult) -> None:
+        self.ended.append(result)
+        if self.fails_when_ended is not None:
+            raise self.fails_when_ended
+
+    async def end(self, result: VisitResult | Exception) -> None:
+        """Let the visit that is going end."""
+        future = self.going[-1].result
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+        await settle()
+
+
+async def settle() -> None:
+    """Let everything happen that is due."""
+    for _ in range(6):
+        await asyncio.sleep(0)
+
+
+def run(story: Callable[[Stage, Slot], Awaitable[T]]) -> T:
+    """Play a story on the event loop."""
+
+    async def main() -> T:
+        stage = Stage()
+        return await story(stage, stage.slot())
+
+    return asyncio.run(main())
+
+
+def shows(slot: Slot) -> Light:
+    """The light of a slot; a function, so that mypy does not take it for constant."""
+    return slot.light
+
+
+async def plugged(slot: Slot, generation: str = "1") -> None:
+    """Plug a programmer in and let its visit begin."""
+    slot.plugged(programmer(generation))
+    await settle()
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(SlotState, SlotEvent)))
+def test_every_pair_leads_to_a_light_and_only_passed_to_green(state: SlotState, event: SlotEvent) -> None:
+    """Where an event leads from a state there is a light, and the green one is reached by PASSED and by nothing else."""
+    target = TRANSITIONS.get((state, event))
+    if target is None:
+        return
+    assert isinstance(LIGHTS[target], Light)
+    assert (LIGHTS[target] is Light.PASS) == (event is SlotEvent.PASSED and target is SlotState.PASS)
+
+
+def test_every_state_has_a_light_of_its_own_and_green_belongs_to_one() -> None:
+    """No state is dark, and the green light means exactly one of them."""
+    assert set(LIGHTS) == set(SlotState)
+    assert [state for state, light in LIGHTS.items() if light is Light.PASS] == [SlotState.PASS]
+
+
+def test_every_state_can_be_reached_and_left() -> None:
+    """From EMPTY every state is reached, and from every state a slot gets back to where a board can be plugged in."""
+
+    def reachable(state: SlotState) -> set[SlotState]:
+        found, edge = {state}, [state]
+        while edge:
+            here = edge.pop()
+            new = {target for (origin, _), target in TRANSITIONS.items() if origin is here} - found
+            found |= new
+            edge += new
+        return found
+
+    assert reachable(SlotState.EMPTY) == set(SlotState)
+    for state in SlotState:
+        assert reachable(state) & {SlotState.EMPTY, SlotState.PULLED}
+
+
+def test_a_green_light_ends_with_its_plug() -> None:
+    """From PASS nothing leads but out: the plug ends, or another board has the same MAC."""
+    after = {event: target for (state, event), target in TRANSITIONS.items() if state is SlotState.PASS}
+    assert after == {SlotEvent.UNPLUGGED: SlotState.EMPTY, SlotEvent.CONTESTED: SlotState.FAULT}
+
+
+JOBS = st.builds(
+    job,
+    state=st.sampled_from(JobState),
+    outcome=st.none() | st.sampled_from(Outcome),
+    reason=st.sampled_from(["", *(reason.value for reason in Reason)]),
+    detail=st.text(max_size=5),
+)
+
+
+@given(row=JOBS)
+@settings(max_examples=500)
+def test_only_a_closed_row_that_says_pass_is_passed(row: CommittedJob) -> None:
+    """Of all rows there can be, PASSED comes from a closed PASS alone; every other shape asks for a hand or is red."""
+    passes = row.state is JobState.CLOSED and row.outcome is Outcome.PASS
+    assert (event_of(row) is SlotEvent.PASSED) == passes
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_no_finding_is_passed(reason: Reason) -> None:
+    """A visit without a job is never a pass: what keeps the bench from working, and an unplug, say nothing of a board."""
+    event = event_of(finding(reason))
+    silent = reason in GATES or reason is Reason.UNPLUGGED
+    assert (event is SlotEvent.NOTHING) == silent
+    if not silent:
+        expected = {Light.FAIL: SlotEvent.FAILED, Light.FAULT: SlotEvent.NEEDS_TECHNICIAN}
+        assert event is expected.get(MEANINGS[reason].light, SlotEvent.NEEDS_HAND)
+
+
+# -- one board ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_board_that_passes_is_green_until_its_plug_ends() -> None:
+    """BUSY while the visit runs, green when the committed row says PASS, dark when the board is taken."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        assert shows(slot) is Light.BUSY
+        assert stage.going[0].plug == Plug(slot="A1", programmer=programmer(), number=1)
+        await stage.end(PASS)
+        assert shows(slot) is Light.PASS
+        slot.tick()
+        slot.try_to_start()
+        await settle()
+        assert (shows(slot), len(stage.going)) == (Light.PASS, 1)
+        slot.unplugged()
+        assert shows(slot) is Light.EMPTY
+        assert stage.released == ["A1"]
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("result", "light"),
+    [
+        (FAIL, Light.FAIL),
+        (job(outcome=Outcome.ERROR, reason="link_lost"), Light.ACTION),
+        (job(outcome=Outcome.ERROR, reason="station_bug"), Light.FAULT),
+        (job(outcome=Outcome.ABORTED, reason="station_stopped"), Light.ACTION),
+        (job(state=JobState.PENDING, outcome=None, reason="awaits_run_mode"), Light.ACTION),
+        (job(outcome=Outcome.ERROR, reason=""), Light.FAULT),
+        (finding(Reason.NO_ANSWER), Light.ACTION),
+        (finding(Reason.ADAPTER_DEAF), Light.FAULT),
+        (finding(Reason.ALREADY_DONE), Light.ACTION),
+    ],
+)
+def test_what_is_not_a_pass_shows_its_tray(result: VisitResult, light: Light) -> None:
+    """Red for BAD, the fault light for the technician, amber for a hand; and it stays until the plug ends."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        await stage.end(result)
+        assert shows(slot) is light
+        slot.try_to_start()
+        await settle()
+        assert (shows(slot), len(stage.going)) == (light, 1)
+        slot.unplugged()
+        assert shows(slot) is Light.EMPTY
+
+    run(story)
+
+
+def test_one_job_per_plug_and_a_new_one_after_it() -> None:
+    """A board that stays is not flashed twice (C-8); the next plug begins a visit with the next number."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        for number in (1, 2, 3):
+            await plugged(slot, str(number))
+            await stage.end(PASS)
+            slot.unplugged()
+        assert [going.plug.number for going in stage.going] == [1, 2, 3]
+        assert [going.plug.programmer.generation for going in stage.going] == ["1", "2", "3"]
+        assert slot.visits_ended == 3
+
+    run(story)
+
+
+# -- pulled ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_unplug_stops_the_line_before_anything_else() -> None:
+    """The line is taken from the visit while the slot still shows what it showed; only then does the light change."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        seen: list[tuple[StopCause, int]] = []
+
+        class TheLine:
+            """Only what a stop needs."""
+
+            def stop(self, cause: StopCause) -> None:
+                """Note when it was taken."""
+                seen.append((cause, len(stage.lights)))
+
+        stage.going[0].stop.attach(TheLine())  # type: ignore[arg-type]
+        before = len(stage.lights)
+        slot.unplugged()
+        assert seen == [(StopCause.UNPLUGGED, before)]
+        with pytest.raises(LineStopped):
+            stage.going[0].stop.check()
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("result", "light"),
+    [
+        (job(outcome=Outcome.ABORTED, reason="unplugged"), Light.ACTION),
+        (FAIL, Light.ACTION),
+        (finding(Reason.UNPLUGGED), Light.EMPTY),
+        (PASS, Light.EMPTY),
+    ],
+)
+def test_a_board_pulled_too_early_stays_visible_until_the_next_plug(result: VisitResult, light: Light) -> None:
+    """What was half done is said until somebody plugs in again; a pull before anything was done leaves an empty slot."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        slot.unplugged()
+        assert shows(slot) is Light.ACTION
+        await stage.end(result)
+        assert shows(slot) is light
+        if light is Light.ACTION:
+            assert slot.view().words == MEANINGS[Reason(result.reason)].words  # type: ignore[union-attr]
+        await plugged(slot, "2")
+        assert shows(slot) is Light.BUSY
+        assert slot.view().words == ""
+
+    run(story)
+
+
+def test_a_line_that_breaks_before_the_uevent_comes_is_pulled_too() -> None:
+    """The job may notice the pull before udev does: the slot says it is pulled, also after the programmer is gone."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        await stage.end(job(outcome=Outcome.ABORTED, reason="unplugged"))
+        assert shows(slot) is Light.ACTION
+        slot.unplugged()
+        assert slot.state is SlotState.PULLED
+        assert "do not ship" in slot.view().words
+
+    run(story)
+
+
+def test_a_port_that_cannot_be_opened_does_not_begin_visit_after_visit() -> None:
+    """A line that is gone before a job began is tried again only after a while, not on every tick (B-6, B-7)."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        for _ in range(40):
+            if not stage.going[-1].result.done():
+                await stage.end(finding(Reason.UNPLUGGED))
+            stage.clock.now_s += 0.25
+            slot.tick()
+            slot.try_to_start()
+            await settle()
+        assert 1 <= len(stage.going) <= 6
+
+    run(story)
+
+
+def test_a_replug_during_closing_starts_after_the_first_is_on_record() -> None:
+    """The second board waits until the first one's result is in; then its visit begins by itself, with its own plug."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot, "1")
+        slot.unplugged()
+        slot.plugged(programmer("2"))
+        await settle()
+        assert (slot.state, len(stage.going)) == (SlotState.CLOSING, 1)
+        assert slot.programmer == programmer("2")
+        await stage.end(job(outcome=Outcome.ABORTED, reason="unplugged"))
+        assert (slot.state, len(stage.going)) == (SlotState.BUSY, 2)
+        assert stage.ended == [job(outcome=Outcome.ABORTED, reason="unplugged")]
+        assert stage.going[1].plug == Plug(slot="A1", programmer=programmer("2"), number=2)
+        assert stage.going[1].stop.cause is None
+        await stage.end(PASS)
+        assert shows(slot) is Light.PASS
+
+    run(story)
+
+
+def test_a_plug_that_came_and_went_during_closing_is_forgotten() -> None:
+    """Plugged and pulled again while the first visit was being closed: no visit begins for it."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot, "1")
+        slot.unplugged()
+        slot.plugged(programmer("2"))
+        slot.unplugged()
+        await stage.end(finding(Reason.UNPLUGGED))
+        assert (slot.state, slot.programmer, len(stage.going)) == (SlotState.EMPTY, None, 1)
+
+    run(story)
+
+
+def test_the_mac_is_let_go_when_the_visit_of_a_pulled_board_has_ended() -> None:
+    """A visit may claim its MAC just after the pull: the claim is released again when that visit is over."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        slot.unplugged()
+        assert stage.released == ["A1"]
+        await stage.end(job(outcome=Outcome.ABORTED, reason="unplugged"))
+        assert stage.released == ["A1", "A1"]
+
+    run(story)
+
+
+# -- gates -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", GATES)
+def test_a_gate_keeps_a_board_waiting_and_lets_it_go_by_itself(reason: Reason) -> None:
+    """Nothing begins while the bench may not work; the tile says why and what to do; then the visit begins by itself."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        stage.gate = Blocked(reason, "D")
+        await plugged(slot)
+        for _ in range(3):
+            slot.try_to_start()
+        view = slot.view()
+        assert (slot.state, stage.going) == (SlotState.WAITING, [])
+        assert (view.reason, view.deed) == (reason, MEANINGS[reason].deed)
+        assert view.light is MEANINGS[reason].light
+        stage.gate = None
+        slot.try_to_start()
+        await settle()
+        assert (shows(slot), len(stage.going)) == (Light.BUSY, 1)
+
+    run(story)
+
+
+@pytest.mark.parametrize("reason", [Reason.IMAGE_CHANGED, Reason.RECORDS_UNWRITABLE, Reason.NO_RECIPE])
+def test_a_gate_that_needs_the_technician_shows_the_fault_light(reason: Reason) -> None:
+    """A changed image, records that cannot be written and a missing recipe are no matter for the operator's hand."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        stage.gate = Blocked(reason)
+        await plugged(slot)
+        assert shows(slot) is Light.FAULT
+        assert stage.lights[-1] is Light.FAULT
+        assert slot.view().headline == "CALL" or reason is Reason.NO_RECIPE
+
+    run(story)
+
+
+def test_a_gate_found_by_the_visit_itself_sends_the_board_back_to_wait() -> None:
+    """A visit that could not begin its row is no end state: the same plug is tried again when the records can be written."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        stage.gate = Blocked(Reason.RECORDS_UNWRITABLE)
+        await stage.end(finding(Reason.RECORDS_UNWRITABLE, "full"))
+        stage.clock.now_s += 60
+        slot.try_to_start()
+        await settle()
+        assert (slot.state, len(stage.going)) == (SlotState.WAITING, 1)
+        stage.gate = None
+        slot.try_to_start()
+        await settle()
+        assert (shows(slot), len(stage.going)) == (Light.BUSY, 2)
+        assert stage.going[1].plug is stage.going[0].plug
+
+    run(story)
+
+
+def test_another_obstacle_is_shown_as_soon_as_the_first_is_gone() -> None:
+    """The tile always names the obstacle that is in the way now."""
+
+    async def story(stage: Stage, slot: Slot) -> list[str]:
+        shown: list[str] = []
+        for reason in (Reason.NO_RECIPE, Reason.RECORDS_UNWRITABLE, Reason.NO_WORK_ORDER):
+            stage.gate = Blocked(reason)
+            if not shown:
+                await plugged(slot)
+            slot.try_to_start()
+            shown.append(slot.view().headline)
+        slot.unplugged()
+        return [*shown, slot.view().headline]
+
+    assert run(story) == ["NO RECIPE", "CALL", "NO WORK ORDER", "EMPTY"]
+
+
+# -- deadlines ---------------------------------------------------------------------------------------------------------
+
+
+def progress(fraction: float | None = None, **more: Any) -> Progress:
+    """A sign of progress."""
+    return Progress(phase=Phase.FLASH, fraction=fraction, **more)
+
+
+def test_a_visit_without_progress_is_ended_by_its_deadline() -> None:
+    """30 s after the last sign of progress the line is taken away, and not a second earlier."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        stage.clock.now_s += 20
+        stage.going[0].tell(progress(0.1))
+        await settle()
+        stage.clock.now_s += 29.9
+        slot.tick()
+        assert stage.going[0].stop.cause is None
+        stage.clock.now_s += 0.2
+        slot.tick()
+        assert stage.going[0].stop.cause is StopCause.DEADLINE
+        await stage.end(job(outcome=Outcome.ERROR, reason="deadline"))
+        assert shows(slot) is Light.ACTION
+
+    run(story)
+
+
+def test_saying_the_same_again_is_no_progress() -> None:
+    """A loop that reports the same moment for ever does not keep its slot."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        for _ in range(7):
+            stage.going[0].tell(progress(0.1))
+            await settle()
+            stage.clock.now_s += 5
+            slot.tick()
+        assert stage.going[0].stop.cause is StopCause.DEADLINE
+
+    run(story)
+
+
+def test_a_long_step_may_ask_for_its_time() -> None:
+    """A chip erase that says it may take 125 s gets them; the step after it is held to the usual deadline again."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        stage.going[0].tell(progress(0.0, allow_s=125.0))
+        await settle()
+        stage.clock.now_s += 120
+        slot.tick()
+        assert stage.going[0].stop.cause is None
+        stage.going[0].tell(progress(0.5))
+        await settle()
+        stage.clock.now_s += 31
+        slot.tick()
+        assert stage.going[0].stop.cause is StopCause.DEADLINE
+
+    run(story)
+
+
+def test_no_progress_at_all_keeps_a_slot_beyond_the_jobs_deadline() -> None:
+    """However lively a job is, it ends after the time a job may take."""
+
+    async def story(stage: Stage, slot: Slot) -> float:
+        await plugged(slot)
+        began = stage.clock.now_s
+        while stage.going[0].stop.cause is None:
+            stage.going[0].tell(progress(stage.clock.now_s))
+            await settle()
+            stage.clock.now_s += 1
+            slot.tick()
+        return stage.clock.now_s - began
+
+    assert run(story) == 300
+
+
+def test_a_pull_is_not_called_a_deadline() -> None:
+    """The first cause stays: a deadline that comes while a pulled board's visit is being closed changes nothing."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        slot.unplugged()
+        stage.clock.now_s += 1000
+        slot.tick()
+        assert stage.going[0].stop.cause is StopCause.UNPLUGGED
+
+    run(story)
+
+
+# -- contested, held, broken -------------------------------------------------------------------------------------------
+
+
+def test_a_contested_green_light_goes_out() -> None:
+    """When a second board shows the same MAC the one that passed is not green any more, and says where the other is."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        await stage.end(PASS)
+        slot.contested("B2")
+        assert shows(slot) is Light.FAULT
+        assert slot.view().words == "two boards with one MAC"
+        assert "A1 and B2" in slot.view().cause
+        slot.unplugged()
+        await plugged(slot, "2")
+        await stage.end(PASS)
+        assert shows(slot) is Light.PASS
+
+    run(story)
+
+
+def test_a_board_contested_in_its_last_moment_never_turns_green() -> None:
+    """The other board may show up after the job's last look and before the row is committed: no green light then."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        slot.contested("B2")
+        assert shows(slot) is Light.BUSY
+        await stage.end(PASS)
+        assert shows(slot) is Light.FAULT
+        assert Light.PASS not in stage.lights
+
+    run(story)
+
+
+def test_being_contested_does_not_touch_what_is_red_or_empty() -> None:
+    """Only a green light is in question: a FAIL stays a FAIL and an empty slot empty."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        slot.contested("B2")
+        assert shows(slot) is Light.EMPTY
+        await plugged(slot)
+        await stage.end(FAIL)
+        slot.contested("B2")
+        assert shows(slot) is Light.FAIL
+
+    run(story)
+
+
+def test_a_held_result_is_shown_for_its_own_plug_only() -> None:
+    """A PASS that is written late turns the light green if its board is still there, and never another board's."""
+
+    async def still_there(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        plug = stage.going[0].plug
+        await stage.end(held(plug))
+        assert shows(slot) is Light.FAULT
+        assert slot.view().words == "records cannot be written"
+        slot.recorded(plug, PASS)
+        assert shows(slot) is Light.PASS
+        assert slot.view().mac == PASS.mac
+
+    async def exchanged(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        first = stage.going[0].plug
+        await stage.end(held(first))
+        slot.unplugged()
+        assert shows(slot) is Light.EMPTY
+        slot.recorded(first, PASS)
+        assert shows(slot) is Light.EMPTY
+        await plugged(slot, "2")
+        await stage.end(held(stage.going[1].plug))
+        slot.recorded(first, PASS)
+        assert shows(slot) is Light.FAULT
+
+    async def another_fault(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        await stage.end(finding(Reason.ADAPTER_DEAF))
+        slot.recorded(stage.going[0].plug, PASS)
+        assert shows(slot) is Light.FAULT
+
+    for story in (still_there, exchanged, another_fault):
+        run(story)
+
+
+@pytest.mark.parametrize("pulled", [False, True])
+def test_a_mistake_of_ours_costs_one_slot_and_one_plug(*, pulled: bool) -> None:
+    """A visit that dies of a bug is a FAULT with its name in the words; after a re-plug the slot works as before."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        if pulled:
+            slot.unplugged()
+        await stage.end(ValueError("off by one"))
+        assert shows(slot) is (Light.ACTION if pulled else Light.FAULT)
+        assert slot.view().words == "station error: ValueError: off by one"
+        assert [str(error) for error in stage.broken] == ["off by one"]
+        if not pulled:
+            slot.unplugged()
+        await plugged(slot, "2")
+        await stage.end(PASS)
+        assert shows(slot) is Light.PASS
+
+    run(story)
+
+
+def test_a_mistake_of_ours_does_not_lose_the_board_that_came_next() -> None:
+    """The visit of a pulled board dies of a bug while the next board is in already: that one's visit begins all the same."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        slot.unplugged()
+        slot.plugged(programmer("2"))
+        await stage.end(ValueError("off by one"))
+        assert (shows(slot), len(stage.going)) == (Light.BUSY, 2)
+        await stage.end(PASS)
+        assert shows(slot) is Light.PASS
+        slot.unplugged()
+        assert shows(slot) is Light.EMPTY
+
+    run(story)
+
+
+@pytest.mark.parametrize("result", [PASS, FAIL, finding(Reason.NO_ANSWER), finding(Reason.NO_WORK_ORDER)])
+def test_a_mistake_in_the_book_keeping_after_a_visit_is_reported(result: VisitResult) -> None:
+    """What breaks after the result is shown is logged, changes no light, and leaves the slot usable."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        stage.fails_when_ended = KeyError("metrics")
+        await plugged(slot)
+        await stage.end(result)
+        light = shows(slot)
+        assert light is not Light.BUSY
+        assert [type(error) for error in stage.broken] == [KeyError]
+        stage.fails_when_ended = None
+        slot.unplugged()
+        await plugged(slot, "2")
+        await stage.end(PASS)
+        assert shows(slot) is Light.PASS
+
+    run(story)
+
+
+# -- the end of the station --------------------------------------------------------------------------------------------
+
+
+def test_stopping_a_slot_waits_for_its_record() -> None:
+    """The visit's line is taken with the cause, and `stop` returns only when the result is in."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        stopping = asyncio.create_task(slot.stop(StopCause.SHUTDOWN))
+        await settle()
+        assert stage.going[0].stop.cause is StopCause.SHUTDOWN
+        assert not stopping.done()
+        await stage.end(job(outcome=Outcome.ABORTED, reason="station_stopped"))
+        await stopping
+        assert shows(slot) is Light.ACTION
+
+    run(story)
+
+
+def test_stopping_an_idle_slot_is_nothing() -> None:
+    """A slot without a visit, and one whose visit is over, stop at once and keep what they show."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await slot.stop(StopCause.SHUTDOWN)
+        assert shows(slot) is Light.EMPTY
+        await plugged(slot)
+        await stage.end(PASS)
+        await slot.stop(StopCause.SHUTDOWN)
+        assert shows(slot) is Light.PASS
+
+    run(story)
+
+
+# -- what a person sees ------------------------------------------------------------------------------------------------
+
+
+def test_the_tile_follows_the_job() -> None:
+    """Phase, progress, note and board appear while the job runs and go when it is over; the board and the row stay."""
+
+    async def story(stage: Stage, slot: Slot) -> list[SlotView]:
+        views = [slot.view()]
+        await plugged(slot)
+        stage.going[0].tell(progress(0.5, note="writing", mac="5c:cf:7f:dd:c1:42", chip_id=0xDDC142))
+        await settle()
+        views.append(slot.view())
+        await stage.end(PASS)
+        views.append(slot.view())
+        slot.unplugged()
+        return [*views, slot.view()]
+
+    empty, busy, passed, again = run(story)
+    assert (empty.headline, empty.words, empty.deed, empty.mac) == ("EMPTY", "", "", "")
+    assert (busy.headline, busy.phase, busy.fraction, busy.note) == ("BUSY", Phase.FLASH, 0.5, "writing")
+    assert (busy.mac, busy.chip_id, busy.job_id) == ("5c:cf:7f:dd:c1:42", "0x00ddc142", "")
+    assert (passed.headline, passed.deed) == ("GOOD", "unplug, put the board into GOOD")
+    assert (passed.phase, passed.outcome, passed.reason, passed.job_id) == (None, Outcome.PASS, "", "job-1")
+    assert (again.headline, again.mac, again.chip_id, again.outcome) == ("EMPTY", "", "", None)
+    assert passed.changed_at == "2025-11-22T00:00:00.000+00:00"
+
+
+def test_a_late_sign_of_a_pulled_board_is_not_shown_for_the_next() -> None:
+    """What a visit still had to say when its plug ended is dropped: the next board's tile begins empty."""
+
+    async def story(stage: Stage, slot: Slot) -> SlotView:
+        await plugged(slot, "1")
+        first = stage.going[0]
+        slot.unplugged()
+        slot.plugged(programmer("2"))
+        await stage.end(finding(Reason.UNPLUGGED))
+        first.tell(progress(0.9, mac="5c:cf:7f:dd:c1:42", chip_id=0xDDC142))
+        await settle()
+        return slot.view()
+
+    view = run(story)
+    assert (view.headline, view.fraction, view.mac) == ("BUSY", None, "")
+
+
+def test_the_words_of_a_result_leave_its_notes_out() -> None:
+    """The person reads which check crashed, not the traceback and the retries below it."""
+
+    async def story(stage: Stage, slot: Slot) -> SlotView:
+        await plugged(slot)
+        await stage.end(job(outcome=Outcome.FAIL, reason="check_raised", detail="free_ram\nTraceback\n  MemoryError"))
+        return slot.view()
+
+    assert run(story).words == "check free_ram crashed"
+
+
+def test_a_place_outside_the_map_is_shown_and_never_begins() -> None:
+    """A programmer in an unknown place is a tile of its own that asks to use a slot."""
+
+    async def main() -> SlotView:
+        stage = Stage(gate=Blocked(Reason.UNKNOWN_PLACE))
+        slot = stage.slot(known=False)
+        await plugged(slot)
+        assert stage.going == []
+        return slot.view()
+
+    view = asyncio.run(main())
+    assert (view.known, view.light, view.deed) == (False, Light.ACTION, "use a slot")
+
+
+# -- any order ---------------------------------------------------------------------------------------------------------
+
+RESULTS: tuple[VisitResult, ...] = (
+    PASS,
+    FAIL,
+    job(outcome=Outcome.ABORTED, reason="unplugged"),
+    job(state=JobState.PENDING, outcome=None, reason="awaits_run_mode"),
+    finding(Reason.UNPLUGGED),
+    finding(Reason.NO_ANSWER),
+    finding(Reason.RECORDS_UNWRITABLE),
+)
+MOVES = st.one_of(
+    st.sampled_from(
+        ["plug", "plug", "unplug", "tick", "gate", "open gate", "contest", "bug", "hold", "record", "settle"]
+    ),
+    st.sampled_from(range(len(RESULTS))),
+)
+
+
+class Game:
+    """One slot under random events, and what must be true of it at every moment."""
+
+    def __init__(self, stage: Stage, slot: Slot) -> None:
+        self.stage, self.slot = stage, slot
+        self.generation, self.there = 0, False
+        self.passed: set[int] = set()
+        self.contested: set[int] = set()
+        self.held: list[Plug] = []
+
+    @property
+    def running(self) -> Going | None:
+        """The visit that is going."""
+        last = self.stage.going[-1:]
+        return last[0] if last and not last[0].result.done() else None
+
+    async def play(self, move: str | int) -> None:
+        """Let one thing happen, if it can happen now."""
+        if isinstance(move, int):
+            await self._end(RESULTS[move])
+            return
+        match move:
+            case "bug":
+                await self._end(ValueError("bug"))
+            case "hold" if self.running:
+                self.held.append(self.running.plug)
+                await self._end(held(self.held[-1]))
+            case "record" if self.held:
+                plug = self.held.pop(0)
+                self.passed.add(int(plug.programmer.generation))
+                self.slot.recorded(plug, PASS)
+            case "settle":
+                await settle()
+            case _:
+                self._at_once(move)
+
+    def _at_once(self, move: str) -> None:
+        match move:
+            case "plug" if not self.there:
+                self.generation, self.there = self.generation + 1, True
+                self.slot.plugged(programmer(str(self.generation)))
+            case "unplug" if self.there:
+                self.there = False
+                self.slot.unplugged()
+            case "tick":
+                self.stage.clock.now_s += 3
+                self.slot.tick()
+                self.slot.try_to_start()
+            case "gate":
+                self.stage.gate = Blocked(Reason.NO_WORK_ORDER)
+            case "open gate":
+                self.stage.gate = None
+            case "contest" if self.there:
+                self.slot.contested("B2")
+                self.contested.add(self.generation)
+
+    async def _end(self, result: VisitResult | Exception) -> None:
+        going = self.running
+        if going is not None:
+            if result is PASS:
+                self.passed.add(int(going.plug.programmer.generation))
+            await self.stage.end(result)
+
+    def check(self) -> None:
+        """What must hold always."""
+        unfinished = [going for going in self.stage.going if not going.result.done()]
+        assert len(unfinished) <= 1
+        assert not unfinished or self.slot.busy
+        if shows(self.slot) is Light.PASS:
+            assert self.there
+            assert self.generation in self.passed - self.contested
+        if not self.there:
+            assert shows(self.slot) in (Light.EMPTY, Light.ACTION)
+        self.slot.view()
+
+
+@given(moves=st.lists(MOVES, max_size=40))
+@settings(max_examples=300, deadline=None)
+def test_in_any_order_green_is_a_pass_of_the_board_that_is_there(moves: list[str | int]) -> None:
+    """Whatever happens in whatever order: one visit at a time, no event without a place in the table, no false green."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        game = Game(stage, slot)
+        for move in moves:
+            await game.play(move)
+            game.check()
+        await settle()
+        await game.play(RESULTS.index(PASS))
+        game.check()
+
+    run(story)
