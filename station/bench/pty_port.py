@@ -6,6 +6,7 @@ It must never block the loop.
 """
 
 import asyncio
+import ctypes
 import fcntl
 import os
 import select
@@ -23,6 +24,9 @@ CHUNKS_IN_A_ROW = 64
 """So many at a time; a client that never stops writing must not keep the loop from the other boards."""
 MAX_WAITING_BYTES = 1 << 20
 """What a client that does not read may leave lying; more is lost, as in the kernel's buffer."""
+IN_OPEN, IN_CLOSE = 0x20, 0x18
+"""Of inotify(7); closing is IN_CLOSE_WRITE or IN_CLOSE_NOWRITE."""
+INOTIFY_EVENT = struct.Struct("iIII")
 
 
 class PtyPort:
@@ -46,6 +50,7 @@ class PtyPort:
         # Raw from the start: else the board's first words would be echoed back to it.
         tty.setraw(slave)
         os.close(slave)
+        self._clients = _Clients(self.path)
         os.set_blocking(self._master, False)
         # Edge-triggered, because a pty without a client is "hung up" for as long as it lasts: the loop's own
         # level-triggered poll would spin. The poll of the poll is level-triggered and quiet.
@@ -87,12 +92,13 @@ class PtyPort:
         """Pull the adapter: a client that reads gets readiness without data, one that writes EIO."""
         self._loop.remove_reader(self._edges.fileno())
         self._edges.close()
+        self._clients.close()
         os.close(self._master)
         self._master = -1
 
     def _on_edge(self) -> None:
-        if any(events & select.EPOLLHUP for _, events in self._edges.poll(0)):
-            self._hung_up = True
+        hung_up = any(events & select.EPOLLHUP for _, events in self._edges.poll(0))
+        self._hung_up |= self._clients.have_left(hung_up=hung_up)
         self._read()
         if self._master >= 0:
             self._flush()
@@ -122,3 +128,40 @@ class PtyPort:
             except BlockingIOError:
                 return
             del self._waiting[:written]
+
+
+class _Clients:
+    """Whether the last client has closed a tty: a poll alone never shows one that opens it again at once.
+
+    The kernel queues inotify's event of a close before the tty itself hangs up. Where there is no inotify to be had (128
+    instances per user by default) the poll has to do.
+    """
+
+    def __init__(self, path: str) -> None:
+        libc = ctypes.CDLL(None)
+        self._inotify = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._count = 0
+        if self._inotify >= 0:
+            libc.inotify_add_watch(self._inotify, os.fsencode(path), IN_OPEN | IN_CLOSE)
+
+    def have_left(self, *, hung_up: bool) -> bool:
+        """Whether there was, since the last call, a moment without a client after one had been there."""
+        if self._inotify < 0:
+            return hung_up
+        left = False
+        try:
+            events = os.read(self._inotify, 1 << 16)
+        except BlockingIOError:
+            return False
+        for _, mask, _, _ in INOTIFY_EVENT.iter_unpack(events):
+            if mask & IN_OPEN:
+                self._count += 1
+            elif mask & IN_CLOSE:
+                self._count -= 1
+                left |= self._count == 0
+        return left
+
+    def close(self) -> None:
+        """Watch no more."""
+        if self._inotify >= 0:
+            os.close(self._inotify)

@@ -118,12 +118,13 @@ def run(config_path: Path) -> None:
                 opener=TtyOpener(wiring=Wiring(config.flashing.wiring)),
                 lights=lights,
                 finish=finish,
+                dropped_log_lines=lambda: writer.dropped,
             )
         finally:
             for light in lights:
                 light.close()
 
-    with configure_logging(config.log.level, config.log.format, sys.stderr):
+    with configure_logging(config.log.level, config.log.format, sys.stderr) as writer:
         asyncio.run(main())
 
 
@@ -339,7 +340,7 @@ def _words_for(flashed: FlashResult) -> str:
 
     result = flashed.result
     if isinstance(result, CommittedJob):
-        return one_line(words_for(Reason(result.reason), result.detail)) if result.reason else "PASS"
+        return one_line(words_for(Reason(result.reason), result.particulars)) if result.reason else "PASS"
     if isinstance(result, Finding):
         return one_line(words_for(result.reason, result.detail))
     return words_for(Reason.RECORDS_UNWRITABLE)

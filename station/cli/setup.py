@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import click
@@ -153,7 +154,7 @@ async def _teach(config: Config, count: int | None) -> None:
     changed = asyncio.Event()
     watcher.start(changed.set)
     try:
-        seen = {programmer.place for programmer in watcher.snapshot()}
+        seen = watcher.snapshot()
         if seen:
             click.echo(f"{len(seen)} programmers are plugged in already; unplug and plug in the one you mean")
         taught = read_taught(config.state_dir)
@@ -161,12 +162,14 @@ async def _teach(config: Config, count: int | None) -> None:
         done = 0
         click.echo(f"plug a programmer into {next_label(known)} now (Ctrl-C ends)")
         while count is None or done < count:
-            await changed.wait()
+            with contextlib.suppress(TimeoutError):  # uevents get lost
+                await asyncio.wait_for(changed.wait(), config.usb.reconcile_s)
             changed.clear()
-            attached = {programmer.place: programmer for programmer in watcher.snapshot()}
-            for place in attached.keys() - seen:
-                done += _learn(config, taught, known, attached[place])
-            seen = set(attached)
+            attached = watcher.snapshot()
+            for programmer in attached:
+                if programmer not in seen:
+                    done += _learn(config, taught, known, programmer)
+            seen = attached
     finally:
         watcher.stop()
 
