@@ -168,10 +168,10 @@ class Testbed:
             self._announce("add", directory)
 
     def remove_tty(self, adapter: Adapter, tty: str, *, announce: bool = True) -> None:
-        """Take one tty away."""
+        """Take one tty away; as in the kernel's `device_del` it has left its class when the uevent is sent."""
+        (self.sys / "class/tty" / tty).unlink()
         if announce:
             self._announce("remove", adapter.tty_directory(tty))
-        (self.sys / "class/tty" / tty).unlink()
         shutil.rmtree(self.sys / (adapter.port_directory(tty) if adapter.usb_serial else adapter.tty_directory(tty)))
 
     def unplug(self, adapter: Adapter, *, announce: bool = True) -> None:
