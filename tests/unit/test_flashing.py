@@ -257,6 +257,18 @@ def test_a_board_that_was_lifted_in_mid_write_is_said_to_be() -> None:
     assert erases(board) == ["460800"]
 
 
+def test_a_board_lifted_after_damaged_bytes_is_said_to_be_lifted() -> None:
+    """A contact that opens damages bytes first: the empty socket is found on the way back, and no programmer is blamed."""
+    board = ScriptedBoard()
+
+    def lift() -> None:
+        board.present = False
+        raise LinkCorrupt("contact opens")
+
+    assert rig(board.on("half", [lift])).ends().reason is Reason.BOARD_REMOVED
+    assert board.count("open") == 1
+
+
 def test_a_board_that_is_there_and_silent_keeps_us_until_the_deadline() -> None:
     """A hung board is asked again and again and ends by the deadline, not by a guess that it is gone."""
     board = ScriptedBoard().on("half", [silent()]).on("connect", [None, *[LinkSilent("hangs") for _ in range(10_000)]])

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from station import selftest
 from station.adapters.records import Database
 from station.config import Config, StationSection
 from station.daemon import standing_lot
@@ -238,6 +239,17 @@ def test_with_one_value_outside_its_limits_there_is_no_pass(monkeypatch: pytest.
     assert isinstance(shown.result, CommittedJob)
     assert shown.result.outcome is not Outcome.PASS
     assert shown.result.reason != ""
+
+
+@pytest.mark.parametrize("wrong", required_evidence(recipe_for()))
+def test_a_value_outside_its_limits_is_no_evidence_of_anything(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    """Also where nobody judged it, a measurement that is not within counts as missing."""
+    measure = Evidence.measure
+    monkeypatch.setattr(Evidence, "measure", lambda kept, one: measure(kept, replace(one, within=one.name != wrong)))
+    monkeypatch.setattr(selftest, "first_failure", lambda _measurements: None)
+    shown = visited()
+    assert (shown.job.outcome, shown.job.reason) == (Outcome.ERROR, "evidence_missing")
+    assert shown.job.particulars == wrong
 
 
 def test_every_promise_of_the_issue_is_required_evidence() -> None:
