@@ -44,7 +44,7 @@ from station.ports import Stop
 from station.reasons import MEANINGS, Reason
 from station.recipe import Recipe, load_recipe
 from station.terminal import visit_as_json
-from station.visit import Finding, Held, Tools, Visit, VisitResult
+from station.visit import Finding, Held, Tools, Visit, VisitResult, write_down
 
 SLOT = "hand"
 EXIT_PASS, EXIT_FAIL, EXIT_ERROR, EXIT_ABORTED = 0, 1, 2, 3
@@ -179,20 +179,12 @@ async def _run(visit: Visit, tools: Tools, tell: Callable[[Progress], None], fin
 
 async def _write_held(held: Held, database: Database, finish: asyncio.Event) -> VisitResult:
     """Offer a finished result to the records again and again; `finish` gives it up."""
-
-    def write() -> CommittedJob:
-        if not held.begun:
-            database.begin_job(held.start)
-        committed = database.finish_job(held.start.id, held.end)
-        database.end_visit(held.start.visit_id, held.visit_end)
-        return committed
-
     for _ in range(HELD_TRIES):
         with suppress(TimeoutError):
             await asyncio.wait_for(finish.wait(), HELD_WAIT_S)
             return held
         with suppress(RecordsUnwritable):
-            return await asyncio.to_thread(write)
+            return await asyncio.to_thread(write_down, held, database, lambda _start, _end: None)
     return held
 
 

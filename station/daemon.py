@@ -201,8 +201,9 @@ async def _running(
             tasks[-1].add_done_callback(lambda _: finish.set())
         yield
     finally:
-        watcher.stop()
+        # Hands go on while jobs are finished: an unplug must release its line until the very end.
         await floor.close(config.shutdown.finish_s)
+        watcher.stop()
         for task in tasks:
             task.cancel()
         ends = await asyncio.gather(*tasks, return_exceptions=True)

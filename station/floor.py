@@ -37,7 +37,7 @@ from station.reasons import MEANINGS, Reason, words_for
 from station.recipe import Recipe, check_unchanged
 from station.slot import Bench, Blocked, Slot
 from station.slotmap import next_label, read_taught, write_taught
-from station.visit import Finding, Held, Tools, Visit, VisitResult
+from station.visit import Finding, Held, Tools, Visit, VisitResult, write_down
 
 MOST_SLOTS = 256
 TICK_S = 0.25
@@ -90,6 +90,7 @@ class Floor:
             ended=self._visit_ended,
             broken=self._visit_broken,
             released=tools.claims.release,
+            free_slot=self._free_slot,
             settings=config.flashing,
             clock=tools.clock,
             now=tools.now,
@@ -197,7 +198,12 @@ class Floor:
         await asyncio.gather(*(slot.stop(StopCause.SHUTDOWN) for slot in self._slots.values()))
         await self._write_held()
         for waiting in self._waiting:
-            log.error("job.lost", job=waiting.held.start.id, slot=waiting.plug.slot, outcome=waiting.held.end.outcome)
+            log.error(
+                "job.lost",
+                job=waiting.held.rows[0].start.id,
+                slot=waiting.plug.slot,
+                outcome=waiting.held.rows[0].end.outcome,
+            )
         self._threads.shutdown()
         self._clerk.shutdown()
 
@@ -243,6 +249,11 @@ class Floor:
         if self._closing or not self._lot_is_open():
             return Blocked(Reason.NO_WORK_ORDER)
         return None
+
+    def _free_slot(self, label: str) -> str:
+        """Return the first empty slot of the map that is not `label`; empty when all are taken."""
+        empty = (other for other, slot in self._slots.items() if other != label and slot.light is Light.EMPTY)
+        return next(empty, "")
 
     def _lot_is_open(self) -> bool:
         """Whether the work order asks for the very recipe that is loaded."""
@@ -323,7 +334,7 @@ class Floor:
             case Held():
                 self._writable = False
                 self._waiting.append(_Waiting(plug=plug, held=result))
-                log.error("job.held", slot=slot.label, job=result.start.id, outcome=result.end.outcome)
+                log.error("job.held", slot=slot.label, job=result.rows[0].start.id, outcome=result.rows[0].end.outcome)
         self.changed()
 
     def _contested(self, slot: str, other: str) -> None:
@@ -360,7 +371,9 @@ class Floor:
             while self._waiting:
                 waiting = self._waiting[0]
                 try:
-                    committed = await loop.run_in_executor(self._clerk, self._write_one, waiting.held)
+                    committed = await loop.run_in_executor(
+                        self._clerk, write_down, waiting.held, self._books, self._tools.on_record
+                    )
                 except RecordsUnwritable:
                     self._writable = False
                     return
@@ -369,14 +382,6 @@ class Floor:
                 slot = self._slots.get(waiting.plug.slot)
                 if slot is not None:
                     slot.recorded(waiting.plug, committed)
-
-    def _write_one(self, held: Held) -> CommittedJob:
-        if not held.begun:
-            self._books.begin_job(held.start)
-        committed = self._books.finish_job(held.start.id, held.end)
-        self._books.end_visit(held.start.visit_id, held.visit_end)
-        self._tools.on_record(held.start, held.end)
-        return committed
 
 
 def count_job(gauges: Gauges, start: JobStart, end: JobEnd) -> None:

@@ -28,7 +28,6 @@ from station.flashing import BoardLink, Evidence, image_for
 from station.model import (
     BootEvidence,
     BootInto,
-    CommittedJob,
     FlashChip,
     JobEnd,
     JobStart,
@@ -56,7 +55,7 @@ from station.verdict import (
     verdict_of_bug,
     verdict_of_stop,
 )
-from station.visit import Finding, Held, Tools, Visit, VisitResult
+from station.visit import Finding, Held, JobRow, Tools, Visit, VisitResult, write_down
 
 TRANSCRIPT_CAP_BYTES = 64 << 10
 # A board that has power shows its first byte within a second; without reset lines only a person can restart it.
@@ -282,22 +281,15 @@ class _Run:
         verdict = same_in_two_slots(verdict, self.visit.plug.slot, self._known.errors if self._known else ())
         if not self._is_job(verdict):
             return self._record_finding(verdict.reason or Reason.STATION_BUG, verdict.detail)
-        end = self._end(verdict)
+        rows = [JobRow(start=self._start(), end=self._end(verdict), begun=self.begun)]
+        if verdict.reason is Reason.IDENTITY_MISMATCH and verdict.state is JobState.PENDING:
+            rows.append(self._row_of_the_other_board(rows[0].end))
         visit_end = VisitEnd(ended_at=self.tools.now(), job_id=self._job_id, finding="", detail="")
-        recorder = self.tools.recorder
-        start = self._start()
+        finished = Held(rows=tuple(rows), visit_end=visit_end)
         try:
-            if not self.begun:
-                recorder.begin_job(start)
-                self.begun = True
-            committed = recorder.finish_job(start.id, end)
-            if verdict.reason is Reason.IDENTITY_MISMATCH and verdict.state is JobState.PENDING:
-                committed = self._record_the_other_board(end)
-            recorder.end_visit(self.visit.id, visit_end)
+            return write_down(finished, self.tools.recorder, self.tools.on_record)
         except RecordsUnwritable:
-            return Held(start=start, begun=self.begun, end=end, visit_end=visit_end)
-        self.tools.on_record(start, end)
-        return committed
+            return finished
 
     def tell(self, progress: Progress) -> None:
         """Say how far the visit is; raises `JobEnded` when this board's MAC turned up in another slot."""
@@ -324,7 +316,7 @@ class _Run:
             reason, detail = Reason.RECORDS_UNWRITABLE, str(error)
         return Finding(visit_id=self.visit.id, reason=reason, detail=detail)
 
-    def _record_the_other_board(self, swapped: JobEnd) -> CommittedJob:
+    def _row_of_the_other_board(self, swapped: JobEnd) -> JobRow:
         """The board that was flashed stays pending; the one that answered in its place gets an ERROR row of its own."""
         other = next((m.value for m in self.evidence.measurements if m.name == "mac"), "")
         start = replace(
@@ -333,10 +325,7 @@ class _Run:
         end = replace(
             swapped, state=JobState.CLOSED, outcome=Outcome.ERROR, flash_touched=False, bytes_flashed=0, baud_used=None
         )
-        self.tools.recorder.begin_job(start)
-        committed = self.tools.recorder.finish_job(start.id, end)
-        self.tools.on_record(start, end)
-        return committed
+        return JobRow(start=start, end=end, begun=False)
 
     def _start(self) -> JobStart:
         return JobStart(

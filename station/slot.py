@@ -147,6 +147,8 @@ class Bench:
     settings: FlashingSection
     clock: Clock
     now: Callable[[], datetime]
+    free_slot: Callable[[str], str] = lambda _label: ""
+    """Name an empty slot other than this one, for a board that shall be tried elsewhere; empty when there is none."""
 
 
 class Slot:
@@ -168,7 +170,7 @@ class Slot:
         self._progress: Progress | None = None
         self._deadline = self._hard_deadline = float("inf")
         self._not_before = 0.0
-        self._rival = ""
+        self._rival = self._elsewhere = ""
         self._result: VisitResult | Blocked | None = None
         self._changed_at = bench.now()
         self._mac = ""
@@ -341,7 +343,7 @@ class Slot:
             self._chip_id = format_chip_id(result.chip_id) if result.chip_id is not None else ""
         if event is SlotEvent.PASSED and self._rival:
             result, event = self._duplicate(), SlotEvent.NEEDS_TECHNICIAN
-        self._result = result
+        self._result, self._elsewhere = result, self._bench.free_slot(self.label)
         self._apply(event)
 
     def _apply(self, event: SlotEvent) -> None:
@@ -371,6 +373,8 @@ class Slot:
         if isinstance(self._result, CommittedJob) and self._result.outcome is Outcome.FAIL:
             # An ERROR that the same board met in two slots is the board's: another tray than the reason's own.
             headline, deed = Tray.BAD, MEANINGS[Reason.OUT_OF_LIMITS].deed
+        if self._elsewhere:
+            words, deed = (text.replace("another slot", f"slot {self._elsewhere}") for text in (words, deed))
         return headline, words, deed, reason, cause
 
 

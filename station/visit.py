@@ -97,14 +97,37 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """A finished job that the records could not take yet; it is green nowhere and is written when they can."""
+class JobRow:
+    """One job from its beginning to its end, ready to be written."""
 
     start: JobStart
-    begun: bool
-    """Whether the job row exists already."""
     end: JobEnd
+    begun: bool
+    """Whether the row exists already, running."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """The finished rows of a visit that the records could not take yet; green nowhere, and written when they can."""
+
+    rows: tuple[JobRow, ...]
+    """The visit's own job, and after it that of another board that answered in its place."""
     visit_end: VisitEnd
 
 
 VisitResult = Finding | CommittedJob | Held
+
+
+def write_down(held: Held, recorder: Recorder, on_record: Callable[[JobStart, JobEnd], None]) -> CommittedJob:
+    """Write the rows of a finished visit and return the last one as it was read back; raises `RecordsUnwritable`.
+
+    May be called again after a failure: the records take each row once. `on_record` hears of the rows when all are there.
+    """
+    for row in held.rows:
+        if not row.begun:
+            recorder.begin_job(row.start)
+        committed = recorder.finish_job(row.start.id, row.end)
+    recorder.end_visit(held.rows[0].start.visit_id, held.visit_end)
+    for row in held.rows:
+        on_record(row.start, row.end)
+    return committed

@@ -236,8 +236,9 @@ def test_a_full_disk_holds_the_result_and_writes_it_later(recipe_of_the_bench: R
 
 
 def test_the_same_error_in_two_slots_is_the_boards(recipe_of_the_bench: Recipe, tmp_path: Path) -> None:
-    """An ERROR sends the board to another slot; the same ERROR there is a FAIL of the board, and it goes into BAD."""
+    """An ERROR sends the board to an empty slot; the same ERROR there is a FAIL of the board, and it goes into BAD."""
     world = World(tmp_path, recipe_of_the_bench)
+    said: list[str] = []
 
     async def main() -> list[tuple[str, Light, Outcome | None]]:
         world.start()
@@ -247,6 +248,7 @@ def test_the_same_error_in_two_slots_is_the_boards(recipe_of_the_bench: Recipe, 
             await world.settle()
             view = world.floor.slots[slot].view()
             seen.append((view.headline, view.light, world.records.jobs(1)[0].outcome))
+            said.append(view.words)
             await world.play(Event("pull", place))
         await world.stop()
         return seen
@@ -256,3 +258,4 @@ def test_the_same_error_in_two_slots_is_the_boards(recipe_of_the_bench: Recipe, 
         ("AGAIN", Light.ACTION, Outcome.ERROR),
         ("BAD", Light.FAIL, Outcome.FAIL),
     ]
+    assert said[0] == "supply or contact: try slot A2"

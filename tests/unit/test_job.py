@@ -651,17 +651,28 @@ def test_records_that_refuse_the_end_hold_the_result(call: str) -> None:
     """A finished job that cannot be written is held whole, counted nowhere, and is no committed row."""
     shown = visited(refuse={call})
     assert isinstance(shown.result, Held)
-    assert (shown.result.begun, shown.result.end.outcome) == (True, Outcome.PASS)
-    assert shown.result.start == shown.start
+    (row,) = shown.result.rows
+    assert (row.begun, row.end.outcome) == (True, Outcome.PASS)
+    assert row.start == shown.start
     assert not any(event.startswith("counted") for event in shown.board.journal)
     assert shown.board.journal.count("close") == shown.board.journal.count("open")
+
+
+def test_both_rows_of_an_exchanged_board_are_held() -> None:
+    """When the records cannot take the end, neither the flashed board's row nor that of the one in its place is lost."""
+    shown = visited(ScriptedBoard(run_mac=OTHER_MAC), refuse={"finish_job"})
+    assert isinstance(shown.result, Held)
+    flashed, other = shown.result.rows
+    assert (flashed.begun, flashed.end.state, flashed.start.observed_mac) == (True, JobState.PENDING, MAC)
+    assert (other.begun, other.end.outcome, other.start.observed_mac) == (False, Outcome.ERROR, OTHER_MAC)
 
 
 def test_a_fail_without_a_row_is_held_with_its_beginning() -> None:
     """A board that fails before its row exists is held too, and says that the row must be begun."""
     shown = visited(ScriptedBoard().on("connect", [WrongChip("ESP32")]), refuse={"begin_job"})
     assert isinstance(shown.result, Held)
-    assert (shown.result.begun, shown.result.end.outcome) == (False, Outcome.FAIL)
+    (row,) = shown.result.rows
+    assert (row.begun, row.end.outcome) == (False, Outcome.FAIL)
 
 
 def test_a_finding_that_cannot_be_written_says_so() -> None:

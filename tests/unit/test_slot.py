@@ -36,7 +36,7 @@ from station.model import (
 from station.ports import Stop
 from station.reasons import MEANINGS, Reason
 from station.slot import GATES, LIGHTS, TRANSITIONS, Bench, Blocked, Slot, SlotEvent, SlotState, event_of
-from station.visit import Finding, Held, VisitResult
+from station.visit import Finding, Held, JobRow, VisitResult
 from tests.unit.scripted_board import Clock
 
 NOW = datetime(2025, 11, 22, tzinfo=UTC)
@@ -105,7 +105,7 @@ def held(plug: Plug) -> Held:
         transcript=b"",
     )
     visit_end = VisitEnd(ended_at=NOW, job_id="job-1", finding="", detail="")
-    return Held(start=start, begun=True, end=end, visit_end=visit_end)
+    return Held(rows=(JobRow(start=start, end=end, begun=True),), visit_end=visit_end)
 
 
 def finding(reason: Reason, detail: str = "") -> Finding:
