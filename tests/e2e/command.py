@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 STATION = str(Path(sys.executable).with_name("station"))
 PATIENCE_S = 90.0
 T = TypeVar("T")
+DEMO = ("demo", "--once", "--json", "--port", 0, "--pace", 0)
+"""The demo as a tool calls it, as fast as possible."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,10 +133,28 @@ def wait_for(look: Callable[[], T | None], what: str, running: Running | None = 
 
 
 def get(address: str, path: str) -> tuple[int, Any]:
-    """Status and JSON body of one GET."""
+    """Status and body of one GET; the body of `/metrics` is text, every other one JSON."""
     try:
         with urllib.request.urlopen(f"http://{address}{path}", timeout=20) as answer:
-            return answer.status, json.load(answer)
+            status, body = answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:
-            return error.code, json.load(error)
+            status, body = error.code, error.read()
+    return status, body.decode() if path == "/metrics" else json.loads(body)
+
+
+def write_config(directory: Path, text: str = "", *, recipe: Path | None = None, require_lot: bool = False) -> Path:
+    """Write a configuration with a state directory of its own and any free port."""
+    lines = ["[station]", f'state_dir = "{directory / "state"}"', "[http]", 'listen = "127.0.0.1:0"', "[work]"]
+    lines += [f'recipe = "{recipe}"'] if recipe else []
+    lines += ["require_lot = true"] if require_lot else []
+    config = directory / "station.toml"
+    config.write_text("\n".join([*lines, text]))
+    return config
+
+
+def one_line(said: str) -> str:
+    """The one line of a refusal."""
+    assert len(said.splitlines()) == 1, said
+    assert "Fix: " in said
+    return said
