@@ -37,6 +37,10 @@ test-packages:
 test: setup test-packages check ## all checks: format, lint, types, import contracts, tests
 	$(BIN)/pytest
 
+.PHONY: bench
+bench: setup ## measure the station on virtual boards and print the table (a minute)
+	@$(BIN)/python -m tests.benchmarks.bench
+
 .PHONY: check
 check: setup ## format, lint, types and import contracts only
 	$(BIN)/ruff format --check .
