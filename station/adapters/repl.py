@@ -45,6 +45,8 @@ POLL_AT_LEAST_EVERY_S = 2.0
 FRIENDLY_QUIET_S = 0.1
 ANSWER_S = 5.0
 """How long the prompt may take to print one line."""
+ASK_AGAIN_S = 15.0
+"""So long a soft reset may be silent before it is asked for again; a boot.py that joins a network takes its time."""
 INTERRUPT_AFTER_SHARE = 0.75
 # A board's UART ring buffer holds 256 bytes (esp_mphal.c); mpremote paces plain raw REPL the same way (fault F-4).
 CHUNK_BYTES, CHUNK_PAUSE_S = 256, 0.01
@@ -352,14 +354,15 @@ class RawRepl:
         Raises `BoardRestartedInTest`, `FilesystemCorrupt`, `ReplSilent`, `ReplGarbage`, and what the line raises.
         """
         boot = BootScan()
-        self._line.send(b"\r\x03" + END)
         deadline = self._clock() + timeout_s
         while not boot.at_prompt:
-            data = self._receive(deadline)
-            boot.feed(data)
-            if boot.boots:
-                raise BoardRestartedInTest("a soft reset became a restart")
-            if not data:
+            # Asked again after a silence: at the prompt another one only restarts the interpreter once more.
+            self._line.send(b"\r\x03" + END)
+            while not boot.at_prompt and (data := self._receive(min(deadline, self._clock() + ASK_AGAIN_S))):
+                boot.feed(data)
+                if boot.boots:
+                    raise BoardRestartedInTest("a soft reset became a restart")
+            if not boot.at_prompt and self._clock() >= deadline:
                 raise ReplSilent("no prompt after a soft reset")
 
     def leave(self) -> None:

@@ -92,7 +92,9 @@ class Interpreter:
             return
         if self._program_runs and self._wants != "input":
             if self._interruptible and CTRL_C in data:
-                data = data.replace(CTRL_C, b"")
+                # Whether the program had ended already is known to the process alone. A prompt would forget what was typed
+                # before a Ctrl-C; left here it would stand before what comes after, and make code of an empty line.
+                data = data[data.rindex(CTRL_C) + 1 :]
                 self._interrupt(self._process)
             data = data[: max(0, RING_BYTES - len(self._ring))]
         self._ring += data

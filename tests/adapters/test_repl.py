@@ -683,6 +683,22 @@ def test_a_soft_reset_ends_at_the_prompt_and_nowhere_before():
     assert repl.run("print('after')", 5) == b"after\r\n"
 
 
+def test_a_soft_reset_that_went_unheard_is_asked_for_again():
+    """A board that missed the request is asked once more after a silence, and then comes back to the prompt."""
+
+    class HardOfHearing(Interpreter):
+        asked = 0
+
+        def take(self, data: bytes) -> bytes:
+            self.asked += b"\x03\x04" in data
+            return b"" if b"\x03\x04" in data and self.asked == 1 else super().take(data)
+
+    interpreter = HardOfHearing()
+    repl, _, _ = at_prompt(interpreter)
+    repl.soft_reset(60)
+    assert interpreter.asked == 2
+
+
 def test_a_soft_reset_that_goes_wrong_is_told():
     """A soft reset that becomes a restart, or never comes back, is no success."""
     board = Interpreter(boot_py=ROM_LOG)
