@@ -23,7 +23,7 @@ from station.model import SlotView, StationView
 
 _STYLES = {Colour.RED: "bold red", Colour.AMBER: "bold yellow", Colour.GREEN: "bold green", Colour.GREY: "dim"}
 _BAR_CELLS = 20
-_DETAIL_CHARACTERS = 300
+_DETAIL_CHARACTERS = 120
 
 
 def bench_table(view: StationView) -> Table:
@@ -48,17 +48,18 @@ def jobs_table(jobs: Sequence[dict[str, object]], visits: Sequence[dict[str, obj
     """Return what is on record: every job, and every visit that found something else than a board to make."""
     table = Table(title="on record", title_justify="left")
     for heading in ("slot", "board", "chip ID", "outcome", "reason", "seconds", "detail"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=heading != "detail")
+    # The detail gives way first, and to one line: in full it is on record.
     for job in jobs:
         phases = job["phases"]
         seconds = sum(phase["duration_s"] for phase in phases) if isinstance(phases, list) else 0.0
         outcome = job["outcome"] or job["state"]
         cells = (job["slot"], job["mac"], job["chip_id"], outcome, job["reason"], f"{seconds:.1f}", job["detail"])
-        table.add_row(*(_text(str(cell or "")) for cell in cells))
+        table.add_row(*(_cell(cell) for cell in cells))
     for visit in visits:
         if visit["finding"]:
             cells = (visit["slot"], "", "", "no job", visit["finding"], "", visit["detail"])
-            table.add_row(*(_text(str(cell)) for cell in cells))
+            table.add_row(*(_cell(cell) for cell in cells))
     return table
 
 
@@ -109,6 +110,13 @@ async def _write_changes(floor: Floor, console: Console) -> None:
 def _text(said: str, style: str = "") -> Text:
     """Text that is shown as it stands: nothing in it is a control sequence or markup, whoever said it."""
     return Text(one_line(said, _DETAIL_CHARACTERS), style=style)
+
+
+def _cell(value: object) -> Text:
+    """One line of a table, cut where there is no room."""
+    text = _text(str(value or ""))
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
 
 
 def _state(slot: SlotView) -> Text:

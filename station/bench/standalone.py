@@ -117,7 +117,6 @@ def _socket(
         pace=request.pace,
         seed=seed,
     )
-    hand.programmer.on_progress_fault = partial(_pull, hand.programmer)
     return _Socket(link=link, chip=board.chip, programmer=hand.programmer)
 
 
@@ -133,6 +132,7 @@ async def _plug(socket: _Socket, stack: ExitStack) -> None:
         stack.callback(_let_go, holder)
     socket.link.symlink_to(tty)
     stack.callback(_unlink, socket.link, tty)
+    socket.programmer.on_progress_fault = partial(_pull, socket, tty)
 
 
 def _hung_tty(stack: ExitStack) -> str:
@@ -156,9 +156,11 @@ def _unlink(link: Path, tty: str) -> None:
             link.unlink()
 
 
-def _pull(programmer: VirtualProgrammer, fault: Fault) -> None:
+def _pull(socket: _Socket, tty: str, fault: Fault) -> None:
     if fault.token == "unplug":
-        programmer.unplug()
+        # The link first: the kernel gives the number of a pty out again, perhaps to somebody's terminal.
+        _unlink(socket.link, tty)
+        socket.programmer.unplug()
 
 
 class _SwappingHand:

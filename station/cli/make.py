@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from station.panel.server import Address
 
 MOST_VIRTUAL_SLOTS = 64
+LOG_COLUMNS = 140
+"""How wide tables are where standard error is a file."""
 
 
 class FaultType(click.ParamType):  # type: ignore[type-arg]
@@ -199,7 +201,8 @@ def _run_demo(request: DemoRequest, directory: Path) -> DemoResult:
     from station.demo import run_demo
     from station.terminal import jobs_table, show_live
 
-    console = Console(stderr=True, emoji=False, highlight=False)
+    width = None if sys.stderr.isatty() else LOG_COLUMNS
+    console = Console(stderr=True, emoji=False, highlight=False, width=width)
     addresses: list[Address] = []
 
     def say(text: str, style: str = "") -> None:
