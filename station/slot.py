@@ -161,7 +161,7 @@ class Slot:
         self.state = SlotState.EMPTY
         self.plug: Plug | None = None
         self.visits_ended = 0
-        """How many visits of this slot are on record since the station started."""
+        """How many visits of this slot have ended since the station started, whether or not well."""
         self._bench = bench
         self._plugs = 0
         self._next: Programmer | None = None
@@ -312,6 +312,7 @@ class Slot:
                 detail = f"{type(error).__name__}: {error}"
                 self._result = Finding(visit_id="", reason=Reason.STATION_BUG, detail=detail)
                 self._apply(SlotEvent.NEEDS_TECHNICIAN)
+                self.visits_ended += 1
             self._bench.broken(self, error)
         if self.plug is None:
             # The visit may have claimed its board's MAC after the plug had ended.
