@@ -201,8 +201,9 @@ class BoardLink:
         assert chip.size_bytes is not None  # noqa: S101 - read_chip() refused unknown sizes
         expected = _md5_of(image)
         found = self._image_md5(len(image), expected)
+        if found != expected and self._was_protected(image):
+            found = self._image_md5(len(image), expected)
         if found != expected:
-            self._try_unprotect(image)
             self._refuse_fake_size(image, chip.size_bytes)
             self._write_again(image, found, expected)
         self._evidence.measure(_md5_measurement(expected, expected))
@@ -365,8 +366,11 @@ class BoardLink:
                 raise JobEnded(Reason.FLASH_SIZE_FAKE, f"{_size(address)} instead of {_size(flash_size)}")
         self._evidence.measure(_real_size(flash_size, flash_size))
 
-    def _try_unprotect(self, image: bytes) -> None:
-        """The first sector is still what it was: lift the write protection once; FAIL when that does not help (A-13)."""
+    def _was_protected(self, image: bytes) -> bool:
+        """Where the first sector is still what it was, lift the write protection, write again and return True (A-13).
+
+        Raises `JobEnded` when that does not help.
+        """
         written = _md5_of(image[:SECTOR_BYTES].ljust(SECTOR_BYTES, b"\xff"))
 
         def untouched() -> bool:
@@ -375,12 +379,13 @@ class BoardLink:
             return head != written and head in (_BLANK_SECTOR_MD5, self._head_before)
 
         if not untouched():
-            return
+            return False
         self._evidence.notes.append("nothing was written: write protection lifted, written again")
         self._on_ladder(lambda loader: loader.clear_write_protection())
         self.write(image)
         if untouched():
             raise JobEnded(Reason.FLASH_WRITE_PROTECTED)
+        return True
 
 
 def image_for(recipe: Recipe, chip: FlashChip, mode: str) -> bytes:

@@ -16,7 +16,6 @@ BLOCK_BYTES = 65536
 PAGE_BYTES = 256
 """The most that one program operation takes."""
 
-STATUS_BUSY = 0x01
 STATUS_WRITE_ENABLED = 0x02
 STATUS_BLOCK_PROTECT = 0x1C
 """BP0 to BP2."""

@@ -516,7 +516,7 @@ def test_write_protection_that_can_be_lifted_is_lifted_once() -> None:
     image = made.make()
     assert bytes(board.flash) == image.ljust(MIB, b"\xff")
     assert board.count("unprotect") == 1
-    assert made.evidence.notes[0] == "nothing was written: write protection lifted, written again"
+    assert made.evidence.notes == ["nothing was written: write protection lifted, written again"]
 
 
 @pytest.mark.parametrize("content", [b"\x5a", b"\xff"], ids=["full", "blank"])
