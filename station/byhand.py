@@ -1,4 +1,4 @@
-"""`station flash`: one board by hand, for a technician; the same visit, the same phases, the same record.
+"""`station flash` and `station inspect`: one board by hand, for a technician; the same visit, the same phases, the same record.
 
 The port is any serial device path. There is no slot map, no watcher and no light: the port is a slot called `hand` with a
 programmer in it. The deadlines of the job hold as on the bench. It must never report a PASS that is not on record, be it
@@ -28,26 +28,38 @@ from station.config import Config
 from station.daemon import make_tools, standing_lot
 from station.errors import ConfigurationError, RecordsUnwritable
 from station.job import run_visit
-from station.model import (
-    CommittedJob,
-    Lot,
-    Outcome,
-    Phase,
-    Plug,
-    Programmer,
-    Progress,
-    StopCause,
-    Wiring,
-    job_as_json,
-)
+from station.model import CommittedJob, Lot, LotState, Outcome, Phase, Plug, Programmer, StopCause, Tray, job_as_json
 from station.ports import Stop
+from station.properties import SlotProperties
 from station.reasons import MEANINGS, Reason
-from station.recipe import Recipe, load_recipe
+from station.recipe import LimitsSection, PolicySection, Recipe, load_recipe
 from station.terminal import visit_as_json
+from station.views import Progress
 from station.visit import Finding, Held, Tools, Visit, VisitResult, write_down
 
 SLOT = "hand"
+NO_RECIPE = Recipe(
+    name="",
+    version="",
+    file="",
+    hash="",
+    image=b"",
+    firmware_path="",
+    firmware_sha256="",
+    firmware_version="",
+    minimum_flash_bytes=0,
+    has_filesystem=False,
+    flash_mode="",
+    flash_frequency="",
+    limits=LimitsSection(),
+    policy=PolicySection(),
+    file_sha256="",
+    canonical="",
+)
+NO_LOT = Lot(id="", recipe_hash="", product="", person="", state=LotState.CLOSED, standing=True, supplier_batch="")
+"""An inspection makes nothing, so there is nothing to make it by and nothing to count it in."""
 EXIT_PASS, EXIT_FAIL, EXIT_ERROR, EXIT_ABORTED = 0, 1, 2, 3
+_EXIT_BY_TRAY = {Tray.GOOD: EXIT_PASS, Tray.BAD: EXIT_FAIL, Tray.CALL: EXIT_ERROR}
 HELD_TRIES, HELD_WAIT_S = 10, 2.0
 """A result that the records do not take is offered to them so often; each try waits for a lock by itself, too."""
 _RECENT_ROWS = 1000
@@ -60,10 +72,24 @@ class FlashRequest:
 
     port: str
     recipe: Path
-    wiring: Wiring
+    properties: SlotProperties
+    """Of the programmer at this port."""
+    again: bool
+    """Make the board once more although the records say that it is done."""
     baud: int | None
     until: Phase | None
     record: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectRequest:
+    """What the command line asks of a board that shall stay what it is."""
+
+    port: str
+    properties: SlotProperties
+    dump: Path | None
+    baud: int | None = None
+    record: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +110,14 @@ def port_problem(port: str) -> str:
     return "" if stat.S_ISCHR(mode) else f"{port} is not a serial device"
 
 
-async def flash_by_hand(
-    config: Config, request: FlashRequest, *, tell: Callable[[Progress], None], finish: asyncio.Event
+async def make_by_hand(
+    config: Config, request: FlashRequest | InspectRequest, *, tell: Callable[[Progress], None], finish: asyncio.Event
 ) -> FlashResult:
-    """Make one board; `finish` aborts it. Raises `ConfigurationError`, and `RecordsUnwritable` before anything is opened."""
-    recipe = load_recipe(request.recipe)
+    """Make or inspect one board; `finish` aborts it.
+
+    Raises `ConfigurationError`, and `RecordsUnwritable` before anything is opened.
+    """
+    recipe = load_recipe(request.recipe) if isinstance(request, FlashRequest) else None
     with ExitStack() as stack:
         url = config.database_url
         if not request.record:
@@ -99,11 +128,11 @@ async def flash_by_hand(
         config = _with_baud(config, request.baud)
         flasher = EsptoolFlasher()
         facts = functools.partial(host_facts, config.station_id, flasher.version)
-        opener = TtyOpener(wiring=request.wiring)
+        opener = TtyOpener()
         tools = make_tools(
             config, database, flasher, opener, facts, Metrics(new_registry(), host=facts(), slots=[SLOT])
         )
-        visit = _visit(config, request, recipe, standing_lot(config, database, recipe))
+        visit = _visit(config, request, recipe, database)
         result = await _run(visit, tools, tell, finish)
         if isinstance(result, Held):
             result = await _write_held(result, database, finish)
@@ -111,20 +140,20 @@ async def flash_by_hand(
 
 
 def exit_code(result: VisitResult, *, until: Phase | None) -> int:
-    """Return 0 for PASS or the asked phase reached, 1 for FAIL, 2 for ERROR, 3 for ABORTED.
+    """Return 0 for PASS, for a board that is done already, or when the asked phase was reached; 1 FAIL, 2 ERROR, 3 ABORTED.
 
-    What never became a job, or waits, has no outcome: 3 when it takes a hand at the board first, else 2.
+    What never became a job, or waits, has no outcome: it is judged by its tray, and is 3 when it takes a hand at the board.
     """
     match result:
-        case CommittedJob(outcome=Outcome.PASS):
+        case CommittedJob(outcome=Outcome.PASS) | Finding(reason=Reason.INSPECTED):
             return EXIT_PASS
         case CommittedJob(outcome=Outcome.FAIL):
             return EXIT_FAIL
         case CommittedJob(reason=Reason.STOPPED_BY_REQUEST) if until is not None:
             return EXIT_PASS
-        case CommittedJob(outcome=Outcome.ERROR) | Held():
-            return EXIT_ERROR
-        case Finding(reason=reason) if MEANINGS[reason].tray == "CALL" or MEANINGS[reason].outcome is Outcome.ERROR:
+        case Finding(reason=reason) if MEANINGS[reason].outcome is not Outcome.ERROR:
+            return _EXIT_BY_TRAY.get(MEANINGS[reason].tray, EXIT_ABORTED)
+        case CommittedJob(outcome=Outcome.ERROR) | Held() | Finding():
             return EXIT_ERROR
         case _:
             return EXIT_ABORTED
@@ -142,17 +171,21 @@ def _make_state_dir(state_dir: Path) -> None:
         ) from None
 
 
-def _visit(config: Config, request: FlashRequest, recipe: Recipe, lot: Lot) -> Visit:
+def _visit(config: Config, request: FlashRequest | InspectRequest, recipe: Recipe | None, database: Database) -> Visit:
     """The visit of this one plug. SELF_TEST is the last phase, so to stop after it is to make the whole board."""
-    return Visit(
+    visit = Visit(
         id=new_id(),
         plug=Plug(slot=SLOT, programmer=_programmer(request.port, config), number=1),
-        recipe=recipe,
-        lot=lot,
+        recipe=recipe or NO_RECIPE,
+        lot=standing_lot(config, database, recipe) if recipe else NO_LOT,
         stop=Stop(),
         tell=lambda _progress: None,
-        until=None if request.until is Phase.SELF_TEST else request.until,
+        properties=request.properties,
+        some_pending=bool(database.pending()),
     )
+    if isinstance(request, InspectRequest):
+        return replace(visit, dump=request.dump)
+    return replace(visit, again=request.again, until=None if request.until is Phase.SELF_TEST else request.until)
 
 
 async def _run(visit: Visit, tools: Tools, tell: Callable[[Progress], None], finish: asyncio.Event) -> VisitResult:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
 from station.errors import ConfigurationError
+from station.properties import Gpio0, Moves, Reset, Role, SlotProperties, refusal
 from station.recipe import parse_toml, read_file
 
 # CH340 family bound by the kernel's ch341 driver, then WCH's CDC-ACM parts (components.md §5, modinfo ch341 of Debian 6.1).
@@ -64,6 +67,27 @@ class UsbSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     reconcile_s: Positive = 3.0
 
 
+class SlotSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One slot of `[slots]`, written as a table; what is not written is that of `[slot_defaults]`."""
+
+    place: str | None = None
+    """The ID_PATH of its socket; without it the one that `station slots teach` wrote."""
+    reset: Reset | None = None
+    gpio0: Gpio0 | None = None
+    moves: Moves | None = None
+    role: Role | None = None
+
+
+class SlotDefaultsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[slot_defaults]`: what every slot is unless `[slots]` says otherwise, taught and enrolled ones included."""
+
+    reset: Reset | None = None
+    """None: found out with the first board, and remembered."""
+    gpio0: Gpio0 | None = None
+    moves: Moves = Moves.PROGRAMMER
+    role: Role = Role.MAKE
+
+
 class WorkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[work]`: what to make, and under whose order."""
 
@@ -75,7 +99,6 @@ class FlashingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """`[flashing]`: how fast, and how long before we give up."""
 
     baud_ladder: tuple[int, ...] = DEFAULT_BAUD_LADDER
-    wiring: Literal["auto", "manual"] = "auto"
     connect_attempts: Annotated[int, msgspec.Meta(ge=1, le=50)] = 4
     port_busy_s: NotNegative = 10.0
     """So long a port that another process holds is tried again before the slot calls the technician."""
@@ -136,8 +159,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     station: StationSection = StationSection()
     usb: UsbSection = UsbSection()
-    slots: dict[str, str] = {}
-    """`A1 = "ID_PATH"`; overrides the map that `station slots teach` wrote."""
+    slots: Mapping[str, str | SlotSection] = {}
+    """`A1 = "ID_PATH"`, or a table; overrides the map that `station slots teach` wrote."""
+    slot_defaults: SlotDefaultsSection = SlotDefaultsSection()
     work: WorkSection = WorkSection()
     flashing: FlashingSection = FlashingSection()
     http: HttpSection = HttpSection()
@@ -162,11 +186,35 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """The configured database, or SQLite in the state directory."""
         return self.database.url or f"sqlite:///{self.state_dir / 'station.db'}"
 
+    @property
+    def places(self) -> dict[str, str]:
+        """Label -> place of the slots whose place is configured."""
+        named = {label: slot if isinstance(slot, str) else slot.place for label, slot in self.slots.items()}
+        return {label: place for label, place in named.items() if place is not None}
+
+    def slot_section(self, label: str) -> SlotSection:
+        """What `[slots]` says of this slot; nothing, for a slot that it does not have."""
+        slot = self.slots.get(label, SlotSection())
+        return SlotSection(place=slot) if isinstance(slot, str) else slot
+
+    def slot_properties(self, label: str) -> SlotProperties:
+        """What the configuration makes of this slot, its defaults included; what it leaves open is None."""
+        slot, defaults = self.slot_section(label), self.slot_defaults
+        return SlotProperties(
+            reset=slot.reset or defaults.reset,
+            gpio0=slot.gpio0 or defaults.gpio0,
+            moves=slot.moves or defaults.moves,
+            role=slot.role or defaults.role,
+        )
+
 
 def load_config(path: Path) -> Config:
     """Read the configuration at `path`; raises `ConfigurationError`."""
     raw = read_file(path, what="configuration")
-    config = parse_toml(path, raw, Config, "see docs/configuration.md for every key")
+    try:
+        config = parse_toml(path, raw, Config, "see docs/configuration.md for every key")
+    except ConfigurationError as error:
+        raise _said_better(error, raw) from None
     recipe = config.work.recipe
     if recipe and not Path(recipe).is_absolute():
         # A relative path is meant from where the file stands, not from where the daemon was started.
@@ -180,6 +228,7 @@ def check_config(config: Config, *, file: str) -> None:
     """Check what types cannot say; raises `ConfigurationError` for the first thing found."""
     _check_usb_ids(config, file)
     _check_slots(config, file)
+    _check_properties(config, file)
     _check_ladder(config, file)
     _check_listen(config.http.listen, "http.listen", file, loopback_only=True)
     if config.metrics.listen:
@@ -194,6 +243,32 @@ def parse_listen(listen: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _said_better(error: ConfigurationError, raw: bytes) -> ConfigurationError:
+    """The same refusal, with the label of the slot in its key, or with what became of a key of an earlier version."""
+    if error.key == "flashing" and "`wiring`" in error.problem:
+        return ConfigurationError(
+            file=error.file,
+            key="flashing.wiring",
+            problem='replaced by slot_defaults.reset = "none" for "manual"',
+            fix='delete the line, and where it said "manual" write reset = "none" in [slot_defaults]; what "auto" meant is'
+            " found out with the first board",
+        )
+    if not error.key.startswith("slots[...]"):
+        return error
+    label = next(label for label, slot in tomllib.loads(raw.decode("utf-8"))["slots"].items() if not _is_slot(slot))
+    key = error.key.replace("slots[...]", f"slots.{label}", 1)
+    return ConfigurationError(file=error.file, key=key, problem=error.problem, fix=error.fix)
+
+
+def _is_slot(written: object) -> bool:
+    """Whether the types of one entry of `[slots]` are right."""
+    try:
+        msgspec.convert(written, str | SlotSection)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
 def _check_usb_ids(config: Config, file: str) -> None:
     for usb_id in config.usb.ids:
         if not _USB_ID.fullmatch(usb_id):
@@ -203,8 +278,7 @@ def _check_usb_ids(config: Config, file: str) -> None:
 
 
 def _check_slots(config: Config, file: str) -> None:
-    places: dict[str, str] = {}
-    for label, place in config.slots.items():
+    for label in config.slots:
         if not SLOT_LABEL.fullmatch(label):
             raise ConfigurationError(
                 file=file,
@@ -212,6 +286,8 @@ def _check_slots(config: Config, file: str) -> None:
                 problem="not a slot label",
                 fix="a letter, then up to 15 letters, digits, - or _",
             )
+    places: dict[str, str] = {}
+    for label, place in config.places.items():
         if not place:
             raise ConfigurationError(
                 file=file, key=f"slots.{label}", problem="empty place", fix="write the ID_PATH of that socket"
@@ -224,6 +300,28 @@ def _check_slots(config: Config, file: str) -> None:
                 fix="give each slot a place of its own",
             )
         places[place] = label
+
+
+def _check_properties(config: Config, file: str) -> None:
+    """Refuse what makes no sense; the defaults by themselves, too, for they are what a slot that is not named here is."""
+    defaults = config.slot_defaults
+    common = SlotProperties(reset=defaults.reset, gpio0=defaults.gpio0, moves=defaults.moves, role=defaults.role)
+    _check_combination(common, (), key="slot_defaults", file=file)
+    for label in config.slots:
+        section = config.slot_section(label)
+        borrowed = tuple(name for name in ("reset", "gpio0", "role") if getattr(section, name) is None)
+        _check_combination(config.slot_properties(label), borrowed, key=f"slots.{label}", file=file)
+
+
+def _check_combination(properties: SlotProperties, borrowed: tuple[str, ...], *, key: str, file: str) -> None:
+    """Raise `ConfigurationError` in the words of `refusal`; `borrowed` names what the slot has from `[slot_defaults]`."""
+    reason = refusal(properties)
+    if not reason:
+        return
+    problem, _, fix = reason.partition("; ")
+    named = [name for name in borrowed if f"{name} =" in problem]
+    source = f" ({' and '.join(named)} from slot_defaults)" if named else ""
+    raise ConfigurationError(file=file, key=key, problem=problem + source, fix=fix)
 
 
 def _check_ladder(config: Config, file: str) -> None:

@@ -23,15 +23,17 @@ from station.adapters.metrics import Metrics, new_registry
 from station.adapters.notify import notify
 from station.adapters.records import Database, LotRequest, RecipeRow, new_id, utc_now
 from station.adapters.repl import RawRepl
+from station.bookkeeping import count_job
+from station.claims import Claims
 from station.config import Config
-from station.floor import TICK_S, Floor, count_job
+from station.floor import TICK_S, Floor
 from station.model import HostFacts, Lot
 from station.panel.app import make_app, make_metrics_app
 from station.panel.server import Address, serve
 from station.ports import LightDriver, LineOpener, ProgrammerWatcher
 from station.recipe import Recipe, load_recipe
 from station.slotmap import load_slot_map
-from station.visit import Claims, Tools
+from station.visit import Tools
 
 BOOKS_S = 2.0
 WATCHDOG_S = 5.0
@@ -66,7 +68,9 @@ async def run_station(
         facts = functools.partial(host_facts, config.station_id, flasher.version)
         metrics = Metrics(new_registry(), host=facts(), slots=slot_map)
         database = stack.enter_context(
-            Database.open(config.database_url, station_id=config.station_id, on_write=metrics.database_write)
+            Database.open(
+                config.database_url, exclusive=True, station_id=config.station_id, on_write=metrics.database_write
+            )
         )
         _recover(database)
         floor = Floor(

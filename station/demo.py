@@ -1,7 +1,8 @@
 """`station demo`: the real daemon on the virtual bench, an operator who plugs boards in and takes them out, and a verdict.
 
-Only the two seams are virtual: who is plugged in, and how to open it. The operator does nothing but look at the lights of
-the slots; whether every board ended as it must is judged from the records alone, against expectations written by hand.
+Only the two seams are virtual: who is plugged in, and how to open it. Without `--operator` each board is plugged in once and
+its result left in place; an operator obeys the words, or not, until every board is put away. Whether every board ended as it
+must is judged from the records alone, against expectations written by hand.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -21,13 +22,17 @@ from station.adapters.records import Database
 from station.bench.bench import BenchOpener, BenchWatcher, VirtualBench
 from station.bench.faults import Fault
 from station.bench.image import make_image
+from station.bench.operator import RESULT_SEEN_S, STAGGER_S, Manner, Operator
+from station.bench.programmer import ProgrammerKind
 from station.bench.scenario import Plan, PlannedBoard, check_expectations, plan
+from station.bench.shift import check_playable, check_shift
 from station.config import (
     Config,
     DatabaseSection,
     FlashingSection,
     HttpSection,
     ShutdownSection,
+    SlotDefaultsSection,
     StationSection,
     WorkSection,
 )
@@ -35,15 +40,25 @@ from station.daemon import run_station
 from station.floor import Floor
 from station.model import job_as_json
 from station.panel.server import Address
+from station.properties import Gpio0, Moves, Reset
 from station.recipe import new_recipe_text
 from station.slot import Slot
 from station.terminal import visit_as_json
 
 MOST_ROWS = 100_000
-RESULT_SEEN_S = 0.6
-"""So long a result stays in place before the operator takes the board, at pace 1."""
-STAGGER_S = 0.25
-"""A hand needs so long from one socket to the next, at pace 1."""
+Wiring = Literal["auto", "manual", "fixture"]
+KINDS: dict[Wiring, ProgrammerKind] = {
+    "auto": ProgrammerKind(),
+    "manual": ProgrammerKind(reset=Reset.NONE, gpio0=Gpio0.HAND),
+    "fixture": ProgrammerKind(),
+}
+"""What the programmers are; the station is told nothing of it but that boards move, and finds out the rest."""
+POLICIES: dict[Wiring, str] = {
+    "auto": "",
+    # Every third board has to prove that it starts from its power alone: that is the second plug of a jumper bench.
+    "manual": '\n[policy]\ncold_boot = "every 3"\n',
+    "fixture": "",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +74,14 @@ class DemoRequest:
     state_dir: Path
     port: int
     once: bool
+    wiring: Wiring = "auto"
+    manner: Manner | None = None
+    """None: nobody obeys any words; each board is plugged in once."""
+
+    @property
+    def operated(self) -> bool:
+        """Whether a person works at the bench until every board is put away."""
+        return self.manner is not None or self.wiring != "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +91,7 @@ class DemoResult:
     jobs: list[dict[str, object]]
     visits: list[dict[str, object]]
     problems: list[str]
+    boards: int
 
 
 def demo_config(request: DemoRequest, recipe: Path) -> Config:
@@ -78,6 +102,7 @@ def demo_config(request: DemoRequest, recipe: Path) -> Config:
     return Config(
         station=StationSection(id="demo", state_dir=str(request.state_dir), operator="demo"),
         slots=VirtualBench.places(request.slots),
+        slot_defaults=SlotDefaultsSection(moves=Moves.BOARD if request.wiring == "fixture" else Moves.PROGRAMMER),
         work=WorkSection(recipe=str(recipe)),
         flashing=FlashingSection(
             progress_deadline_s=max(30.0 * patience, 20.0),
@@ -92,14 +117,17 @@ def demo_config(request: DemoRequest, recipe: Path) -> Config:
     )
 
 
-def write_demo_recipe(directory: Path) -> tuple[Path, bytes]:
-    """Write a MicroPython-format image and its recipe into `directory`; return the recipe's path and the image."""
+def write_demo_recipe(directory: Path, policy: str = "") -> tuple[Path, bytes]:
+    """Write a MicroPython-format image and its recipe into `directory`; return the recipe's path and the image.
+
+    `policy` is appended: a TOML table of the recipe.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     image = make_image(variant="1M")
     image_path = directory / f"virtual-firmware-{hashlib.sha256(image).hexdigest()[:8]}.bin"
     image_path.write_bytes(image)
     recipe = directory / "demo.toml"
-    recipe.write_text(new_recipe_text(image_path, recipe), encoding="utf-8")
+    recipe.write_text(new_recipe_text(image_path, recipe) + policy, encoding="utf-8")
     return recipe, image
 
 
@@ -114,12 +142,15 @@ async def run_demo(
 
     Raises `ConfigurationError`, `RecordsUnwritable`, and what `check_faults` raises.
     """
-    recipe, image = write_demo_recipe(request.state_dir / "recipe")
+    recipe, image = write_demo_recipe(request.state_dir / "recipe", POLICIES[request.wiring])
     config = demo_config(request, recipe)
     labels = tuple(config.slots)
     the_plan = plan(labels, request.boards, request.seed, request.faults, image)
+    if request.operated:
+        check_playable(the_plan.chips)
     before = await asyncio.to_thread(_newest_visit, config.database_url)
-    with VirtualBench(slots=request.slots, pace=request.pace, seed=request.seed) as bench:
+    kinds = dict.fromkeys(labels, KINDS[request.wiring])
+    with VirtualBench(slots=request.slots, pace=request.pace, seed=request.seed, kinds=kinds) as bench:
         hands: list[asyncio.Task[None]] = []
 
         def done(operating: asyncio.Task[None]) -> None:
@@ -151,7 +182,9 @@ async def run_demo(
         for task in hands:
             if not task.cancelled():
                 task.result()
-    return await asyncio.to_thread(read_result, config.database_url, the_plan, before)
+    return await asyncio.to_thread(
+        read_result, config.database_url, the_plan, before, wiring=request.wiring if request.operated else None
+    )
 
 
 def _newest_visit(database_url: str) -> str:
@@ -161,7 +194,7 @@ def _newest_visit(database_url: str) -> str:
     return newest[0].id if newest else ""
 
 
-def read_result(database_url: str, the_plan: Plan, before: str = "") -> DemoResult:
+def read_result(database_url: str, the_plan: Plan, before: str = "", *, wiring: Wiring | None = None) -> DemoResult:
     """Read the jobs and visits after the visit `before` from the records, oldest first, and hold them against the plan."""
     with Database.open(database_url) as database:
         jobs = database.jobs(MOST_ROWS)
@@ -169,7 +202,11 @@ def read_result(database_url: str, the_plan: Plan, before: str = "") -> DemoResu
     visit_of = {job_id: visit.id for visit in visits for job_id in visit.job_ids}
     job_rows = [{**job_as_json(job), "visit": visit_of[job.id]} for job in reversed(jobs) if job.id in visit_of]
     visit_rows = [visit_as_json(visit) for visit in visits]
-    return DemoResult(jobs=job_rows, visits=visit_rows, problems=check_expectations(the_plan, job_rows, visit_rows))
+    if wiring is None:
+        problems = check_expectations(the_plan, job_rows, visit_rows)
+    else:
+        problems = check_shift(the_plan.chips, job_rows, lines=wiring != "manual")
+    return DemoResult(jobs=job_rows, visits=visit_rows, problems=problems, boards=len(the_plan.chips))
 
 
 def result_as_json(result: DemoResult) -> str:
@@ -181,7 +218,12 @@ def result_as_json(result: DemoResult) -> str:
 
 
 async def _operate(bench: VirtualBench, floor: Floor, the_plan: Plan, request: DemoRequest) -> None:
-    """The operator's shift: every slot gets its boards one after the other."""
+    """The shift: every slot gets its boards one after the other."""
+    if request.operated:
+        chips = {label: [board.chip for board in boards] for label, boards in the_plan.boards.items()}
+        manner, moves = request.manner or Manner.CAREFUL, tuple(floor.slots) if request.wiring == "fixture" else ()
+        await Operator(bench, floor, chips, manner=manner, board_moves=moves, seed=request.seed).work()
+        return
     async with asyncio.TaskGroup() as hands:
         for number, (label, boards) in enumerate(the_plan.boards.items()):
             delay_s = STAGGER_S * request.pace * number

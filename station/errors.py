@@ -102,7 +102,11 @@ class LinkEcho(LinkError):
 
 
 class FirmwareAnswers(LinkError):
-    """A running firmware talks where the ROM loader was wanted."""
+    """A running firmware talks where the ROM loader was wanted; `micropython`: it showed a prompt or its banner."""
+
+    def __init__(self, message: str, *, micropython: bool = False) -> None:
+        self.micropython = micropython
+        super().__init__(message)
 
 
 class BoardRestarted(LinkError):

@@ -1,45 +1,21 @@
-"""CONNECT, FLASH and VERIFY of one board: the loader's half of a job, with its retries.
+"""FLASH and VERIFY of one board: what is written, and by what it is believed.
 
-`BoardLink` owns the open line and the loader conversation of one visit. It goes down the baud ladder when the link breaks,
-judges each break before trying again (did the board reset itself, was it lifted, does it hang?), and leaves every attempt
-in the `Evidence`. It writes nothing before `write` is called, and never returns from `verify` unless the chip's own MD5 of
-everything the recipe defines is ours. Sources: faults tables A and D, speed.md section 1 for what stub and ROM do.
+`BoardLink` writes nothing before `write` is called, and never returns from `verify` unless the chip's own MD5 of everything
+the recipe defines is ours. Retries and the judging of breaks are those of `station.link`. Sources: faults tables A and D.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TypeVar
 
-from station.config import FlashingSection
-from station.errors import (
-    BoardRestarted,
-    IdentityInvalid,
-    JobEnded,
-    LinkCorrupt,
-    LinkError,
-    LinkSilent,
-    LoaderRefused,
-    PortBusy,
-)
-from station.model import (
-    BootEvidence,
-    BootInto,
-    FlashChip,
-    Identity,
-    Measurement,
-    Phase,
-    PhaseRecord,
-    Programmer,
-    Progress,
-)
-from station.ports import Clock, Flasher, Line, LineOpener, Loader, Stop
+from station.errors import JobEnded
+from station.link import LoaderLink
+from station.model import FlashChip, Measurement, Phase
+from station.ports import Loader
 from station.reasons import Reason
 from station.recipe import FLASH_SIZE_CODES, Recipe, image_for_flash
+from station.views import Progress
 
-ROM_BAUD = 115_200
 SECTOR_BYTES = 4096
 # The chip reads its flash by words, and writes are padded with 0xFF to whole ones.
 WORD_BYTES = 4
@@ -47,117 +23,13 @@ WORD_BYTES = 4
 ERASE_ALLOWANCE_S = 125.0
 DEAD_FLASH_IDS = (0x000000, 0xFFFFFF, 0xFFFF3F)
 IDENTITY_READS = 3
-CONNECT_TRIES = 3
-BUSY_TRIES = 3
 SMALLEST_FLASH_BYTES = 256 << 10
-T = TypeVar("T")
-_BREAKS = (LinkSilent, LinkCorrupt, BoardRestarted, LoaderRefused)
 
 
-@dataclass(slots=True, kw_only=True)
-class Evidence:
-    """What a job has shown so far; it becomes the record whether the job passes or not."""
+class BoardLink(LoaderLink):
+    """The link of a visit that may write: FLASH and VERIFY. Used from one thread."""
 
-    phases: list[PhaseRecord] = field(default_factory=list)
-    measurements: list[Measurement] = field(default_factory=list)
-    identity: Identity | None = None
-    observed_mac: str = ""
-    flash: FlashChip | None = None
-    flash_mode: str = ""
-    baud_used: int | None = None
-    baud_fallbacks: int = 0
-    flash_touched: bool = False
-    bytes_flashed: int = 0
-    boot_evidence: BootEvidence | None = None
-    notes: list[str] = field(default_factory=list)
-
-    def measure(self, measurement: Measurement) -> None:
-        """Keep the newest value of a measurement; a repeated phase replaces what its first try measured."""
-        self.measurements = [kept for kept in self.measurements if kept.name != measurement.name]
-        self.measurements.append(measurement)
-
-
-class BoardLink:
-    """The open line and the loader conversation of one visit. Used from one thread."""
-
-    def __init__(
-        self,
-        *,
-        programmer: Programmer,
-        opener: LineOpener,
-        flasher: Flasher,
-        stop: Stop,
-        settings: FlashingSection,
-        evidence: Evidence,
-        clock: Clock,
-        tell: Callable[[Progress], None],
-    ) -> None:
-        self._programmer = programmer
-        self._opener = opener
-        self._flasher = flasher
-        self._stop = stop
-        self._settings = settings
-        self._evidence = evidence
-        self._clock = clock
-        self._tell = tell
-        self._rung = 0
-        self._in_stub = False
-        self._loader_is_stale = False
-        self._head_before = ""
-        self.saw_corruption = False
-        """Whether bytes were seen to arrive damaged in this visit; a board is not blamed over such a line."""
-        self._line: Line | None = None
-        self._loader: Loader | None = None
-
-    @property
-    def line(self) -> Line:
-        """The open line; opened at the ROM's rate when there is none."""
-        if self._line is None:
-            self._line = self._open_patiently()
-        return self._line
-
-    @property
-    def transcript(self) -> bytes:
-        """The most recent bytes from the board; empty when the line is closed."""
-        return self._line.transcript if self._line is not None else b""
-
-    def close(self) -> None:
-        """Release the port; safe to call twice."""
-        line, self._line, self._loader, self._in_stub = self._line, None, None, False
-        self._stop.attach(None)
-        if line is not None:
-            line.close()
-
-    def leave_loader(self, into: BootInto) -> bool:
-        """Reset the board by the lines out of its loader; False when this line cannot."""
-        self._in_stub = False
-        self.line.set_baud(ROM_BAUD)
-        self.line.discard_input()
-        return self.line.reset_board(into)
-
-    def loader_still_answers(self) -> bool:
-        """Whether the board sits in its loader although it was reset into its firmware: the reset lines do not reach it."""
-        return self._loader is not None and self._loader.answers_as() is not None
-
-    def connect(self) -> Identity:
-        """CONNECT, first half: synchronise with the ROM loader and read who the board is.
-
-        Raises what `Loader.connect` and `Loader.read_identity` raise, and `JobEnded` for a deaf adapter.
-        """
-        for tries_left in reversed(range(CONNECT_TRIES)):
-            try:
-                identity = self._connect_once()
-                break
-            except IdentityInvalid as invalid:
-                self._evidence.observed_mac = invalid.observed
-                raise
-            except LinkCorrupt as damaged:
-                self.saw_corruption = True
-                if not tries_left:
-                    raise
-                self._evidence.notes.append(f"{damaged}: connected again")
-        self._evidence.identity, self._evidence.observed_mac = identity, identity.mac
-        return identity
+    _head_before = ""
 
     def read_chip(self, recipe: Recipe) -> FlashChip:
         """CONNECT, second half: start the stub at the working rate, read the flash id, refuse what cannot carry the recipe.
@@ -210,97 +82,6 @@ class BoardLink:
         self._refuse_fake_size(image, chip.size_bytes)
         self._verify_blank_rest(len(image), chip.size_bytes)
 
-    # -- the ladder ------------------------------------------------------------------------------------------------
-
-    def _on_ladder(self, work: Callable[[Loader], T]) -> T:
-        """Do `work` in the stub, one try per rung of the baud ladder; judge every break before going on."""
-        ladder = self._settings.baud_ladder
-        while True:
-            baud = ladder[self._rung]
-            try:
-                loader = self._stub_at(baud)
-                done = work(loader)
-            except _BREAKS as broken:
-                self._judge_break(broken)
-                if self._rung + 1 >= len(ladder):
-                    reason = Reason.LINK_UNRELIABLE if self.saw_corruption else Reason.LINK_LOST
-                    raise JobEnded(reason, f"{broken} at {baud} baud") from broken
-                self._rung += 1
-                self._in_stub = False
-                self._evidence.baud_fallbacks += 1
-                self._evidence.notes.append(f"{type(broken).__name__} at {baud} baud: retry at {ladder[self._rung]}")
-            else:
-                self._evidence.baud_used = baud
-                return done
-
-    def _stub_at(self, baud: int) -> Loader:
-        if self._in_stub and self._loader is not None:
-            return self._loader
-        loader = self._loader
-        if loader is None or self._loader_is_stale:
-            loader = self._reconnect()
-        self._loader_is_stale = True
-        loader.start_stub()
-        if baud != ROM_BAUD:
-            loader.set_baud(baud)
-        self._in_stub = True
-        return loader
-
-    def _reconnect(self) -> Loader:
-        """Back to the ROM loader after a break; a board that is there but silent keeps us here until the deadline."""
-        self._in_stub = False
-        reopened = False
-        while True:
-            self.line.set_baud(ROM_BAUD)
-            self._loader = self._flasher.loader(self.line)
-            try:
-                self._loader.connect(self._settings.connect_attempts)
-                break
-            except LinkSilent:
-                present = self._loader.probe_presence()
-                if present is None:
-                    raise
-                if present is False and self._evidence.flash_touched:
-                    raise JobEnded(Reason.BOARD_REMOVED) from None
-                if present is False and reopened:
-                    raise JobEnded(Reason.ADAPTER_DEAF) from None
-                if present is False:
-                    # B-8: a stalled bulk-IN pipe gives silence without an error; the driver re-arms it at open.
-                    self.close()
-                    reopened = True
-                self._stop.wait(0.2)
-        if self._evidence.identity is not None:
-            self._same_board(self._loader)
-        return self._loader
-
-    def _judge_break(self, broken: LinkError) -> None:
-        """Decide whether trying again makes sense; raises `JobEnded` when it does not."""
-        self.saw_corruption |= isinstance(broken, LinkCorrupt | LoaderRefused)
-        if self._loader is None or not self._evidence.flash_touched:
-            return
-        if isinstance(broken, BoardRestarted) or (self._in_stub and self._loader.answers_as() == "rom"):
-            raise JobEnded(Reason.BOARD_RESET, "the ROM loader answered where the stub was") from broken
-        if isinstance(broken, LinkSilent) and self._loader.probe_presence() is False:
-            raise JobEnded(Reason.BOARD_REMOVED) from broken
-
-    def _open_patiently(self) -> Line:
-        """Open the port; one that is held is tried again, since ModemManager and brltty let go after seconds (B-5)."""
-        for _ in range(BUSY_TRIES - 1):
-            try:
-                return self._opener.open(self._programmer, ROM_BAUD, self._stop)
-            except PortBusy as busy:
-                self._tell(Progress(phase=Phase.CONNECT, note=f"port held by {busy.holder}"))
-                self._stop.wait(self._settings.port_busy_s / (BUSY_TRIES - 1))
-        return self._opener.open(self._programmer, ROM_BAUD, self._stop)
-
-    def _connect_once(self) -> Identity:
-        self._loader = self._flasher.loader(self.line)
-        self._loader.connect(self._settings.connect_attempts)
-        try:
-            return _read_identity_surely(self._loader)
-        except LinkSilent:
-            return _read_identity_surely(self._reconnect())
-
     # -- small steps -----------------------------------------------------------------------------------------------
 
     def _read_chip_steadily(self, loader: Loader) -> FlashChip:
@@ -313,14 +94,6 @@ class BoardLink:
             self._stop.wait(max(0.0, due - self._clock()))
             self._same_board(loader)
         return chip
-
-    def _same_board(self, loader: Loader) -> None:
-        expected = self._evidence.identity
-        found = _read_identity_surely(loader)
-        if found != expected:
-            raise JobEnded(Reason.IDENTITY_MISMATCH, f"{found.mac} instead of {self._evidence.observed_mac}")
-        if self._evidence.flash_touched:
-            self._evidence.measure(Measurement(name="mac_after_write", value=found.mac))
 
     def _wrote(self, done: int, total: int) -> None:
         self._tell(Progress(phase=Phase.FLASH, fraction=done / total, note="writing"))
@@ -392,17 +165,6 @@ def image_for(recipe: Recipe, chip: FlashChip, mode: str) -> bytes:
     """Return the recipe's image with the header that suits this board."""
     assert chip.size_bytes is not None  # noqa: S101 - read_chip() refused unknown sizes
     return image_for_flash(recipe, chip.size_bytes, mode)
-
-
-def _read_identity_surely(loader: Loader) -> Identity:
-    """Read the identity until two readings in a row agree: replies of the loader carry no checksum."""
-    previous: Identity | None = None
-    for _ in range(5):
-        found = loader.read_identity()
-        if found == previous:
-            return found
-        previous = found
-    raise LinkCorrupt("the board's identity reads differently each time")
 
 
 def _md5_of(data: bytes) -> str:

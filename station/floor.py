@@ -1,55 +1,52 @@
 """All slots of the bench together: who is plugged in where, what keeps them from working, and what a person sees of it.
 
-The `Floor` holds the slots, turns the watcher's snapshots into plugs and unplugs (uevents are only hints to look again),
-hands visits to the slots' threads and keeps results that the records could not take yet. It lives on the event loop and
-never blocks it: every touch of the database goes through a thread. It decides nothing about boards.
+The `Floor` holds the slots, turns the watcher's snapshots into plugs and unplugs (uevents are only hints to look again), and
+hands visits and looks to the slots' threads. It lives on the event loop and never blocks it: every touch of the database goes
+through a thread. It decides nothing about boards.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import TypeVar
 
 import structlog
 
+from station.bookkeeping import Bookkeeping, pending_views
 from station.config import Config
-from station.errors import ConfigurationError, ImageChanged, RecordsUnwritable
+from station.errors import ConfigurationError
 from station.job import run_visit
+from station.lookout import looks_with
 from station.model import (
     CommittedJob,
-    JobEnd,
-    JobStart,
+    JobState,
     Light,
     Lot,
-    LotState,
     Phase,
     Plug,
-    Progress,
-    StationView,
+    Programmer,
     StopCause,
     job_as_json,
 )
+from station.notices import BenchState, notices, slots_for_test
 from station.ports import Books, Gauges, LightDriver, ProgrammerWatcher, Stop
-from station.reasons import MEANINGS, Reason, words_for
-from station.recipe import Recipe, check_unchanged
-from station.slot import Bench, Blocked, Slot
-from station.slotmap import next_label, read_taught, write_taught
-from station.visit import Finding, Held, Tools, Visit, VisitResult, write_down
+from station.properties import Learned, SlotProperties, refusal
+from station.reasons import Reason
+from station.recipe import Recipe
+from station.slot import Bench, Slot
+from station.slotmap import CONFIGURED, DEFAULT, KnownSlot, load_slot_map, next_label, read_taught, write_taught
+from station.transitions import Blocked
+from station.views import PENDING_SHOWN, PendingView, Progress, StationView
+from station.visit import Finding, Held, Tools, Visit, VisitResult
 
 MOST_SLOTS = 256
 TICK_S = 0.25
+T = TypeVar("T")
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Waiting:
-    """A held result and the plug it belongs to."""
-
-    plug: Plug
-    held: Held
 
 
 class Floor:
@@ -59,7 +56,7 @@ class Floor:
         self,
         *,
         config: Config,
-        slot_map: Mapping[str, str],
+        slot_map: Mapping[str, KnownSlot],
         recipe: Recipe | None,
         lot: Lot | None,
         watcher: ProgrammerWatcher,
@@ -68,24 +65,31 @@ class Floor:
         gauges: Gauges,
         lights: Sequence[LightDriver],
     ) -> None:
-        self._config, self._recipe, self._lot = config, recipe, lot
-        self._watcher, self._tools, self._books = watcher, tools, books
+        self._config, self._recipe = config, recipe
+        self._watcher, self._books = watcher, books
+        self._tools = tools = replace(tools, learn=self._learned)
         self._gauges, self._lights = gauges, tuple(lights)
+        self._clerk = Bookkeeping(
+            recipe=recipe,
+            lot=lot,
+            require_lot=config.work.require_lot,
+            books=books,
+            gauges=gauges,
+            now=tools.now,
+            on_record=tools.on_record,
+        )
+        self._map: dict[str, KnownSlot] = {}
         self._slots: dict[str, Slot] = {}
         self._strangers: dict[str, Slot] = {}
-        self._waiting: list[_Waiting] = []
-        self._writing_held = asyncio.Lock()
-        self._writable = True
-        self._image_changed = ""
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._revision = 0
         self._watchers: set[asyncio.Future[None]] = set()
         self._threads = ThreadPoolExecutor(MOST_SLOTS, thread_name_prefix="slot")
-        self._clerk = ThreadPoolExecutor(1, thread_name_prefix="clerk")
         self._bench = Bench(
             blocked=self._blocked,
             start_visit=self._start_visit,
+            looks=looks_with(tools, self._in_thread),
             changed=self._slot_changed,
             ended=self._visit_ended,
             broken=self._visit_broken,
@@ -95,14 +99,17 @@ class Floor:
             clock=tools.clock,
             now=tools.now,
         )
-        for label, place in slot_map.items():
-            self._add_slot(label, place)
+        for known in slot_map.values():
+            self._add_slot(known)
         tools.claims.on_contest = self._contested
+        tools.claims.on_lifted = self._lifted
+        tools.claims.confirm = self._confirm
 
     # -- who is plugged in -----------------------------------------------------------------------------------------
 
     def reconcile(self) -> None:
         """Make the slots agree with what is attached now. Cheap enough for every uevent."""
+        self._loop = asyncio.get_running_loop()
         attached = {programmer.place: programmer for programmer in self._watcher.snapshot()}
         for slot in [*self._slots.values(), *self._strangers.values()]:
             here, there = slot.programmer, attached.get(slot.place)
@@ -115,6 +122,8 @@ class Floor:
             if slot.programmer is None:
                 log.info("programmer.plugged", slot=slot.label, node=programmer.node, place=place, known=slot.known)
                 began = self._tools.clock()
+                if slot.label in self._map and slot.known:
+                    slot.become(self._map[slot.label].properties_with(_kind_of(programmer)))
                 slot.plugged(programmer)
                 if slot.busy:
                     self._gauges.slot_to_busy(self._tools.clock() - began)
@@ -127,21 +136,18 @@ class Floor:
 
     async def keep_books(self) -> None:
         """Look once whether the records can be written, the image is unchanged, a lot is open; write what was held."""
-        loop = asyncio.get_running_loop()
-        self._writable, self._image_changed, lot = await loop.run_in_executor(self._clerk, self._ask_the_clerk)
-        if self._config.work.require_lot:
-            self._lot = lot
-        if self._writable and not self._closing:
-            await self._write_held()
-        self._gauges.database_backlog(len(self._waiting))
+        await self._clerk.look()
+        if self._clerk.writable and not self._closing:
+            await self._clerk.write_held(self._written)
         self.changed()
 
     # -- what a person sees ----------------------------------------------------------------------------------------
 
     def view(self) -> StationView:
         """Return the whole bench as it is now."""
-        recipe, lot = self._recipe, self._lot
-        ready = recipe is not None and self._writable and self._watcher.heard() and not self._image_changed
+        recipe, lot, clerk = self._recipe, self._clerk.lot, self._clerk
+        ready = recipe is not None and clerk.writable and self._watcher.heard() and not clerk.image_changed
+        properties = self._properties()
         return StationView(
             station_id=self._config.station_id,
             product=recipe.name if recipe else "",
@@ -149,11 +155,14 @@ class Floor:
             recipe_hash=recipe.short_hash if recipe else "",
             lot_state=lot.state if lot else "",
             lot_person=lot.person if lot else "",
-            notices=self._notices(),
+            notices=self._notices(properties),
             slots=tuple(slot.view() for slot in [*self._slots.values(), *self._strangers.values()]),
+            pending=pending_views(clerk.pending[:PENDING_SHOWN], properties),
+            pending_count=len(clerk.pending),
+            rejected_count=clerk.rejected,
             ready=ready,
             udev_heard=self._watcher.heard(),
-            database_writable=self._writable,
+            database_writable=clerk.writable,
             recipe_loaded=recipe is not None,
             light_healthy=self._lights_healthy(),
         )
@@ -161,6 +170,10 @@ class Floor:
     def jobs(self, limit: int) -> Sequence[Mapping[str, object]]:
         """Return the last jobs from the records; called from a thread."""
         return [job_as_json(job) for job in self._books.jobs(limit)]
+
+    def pending(self) -> Sequence[PendingView]:
+        """Return every board that waits for its test, from the records; called from a thread."""
+        return pending_views(self._books.pending(), self._properties())
 
     async def wait_change(self, seen: int) -> int:
         """Return the revision of the view as soon as it is greater than `seen`."""
@@ -196,22 +209,16 @@ class Floor:
             log.info("station.finishing", jobs=len(running), at_most_s=finish_s)
             await asyncio.wait([asyncio.create_task(slot.finished()) for slot in running], timeout=finish_s)
         await asyncio.gather(*(slot.stop(StopCause.SHUTDOWN) for slot in self._slots.values()))
-        await self._write_held()
-        for waiting in self._waiting:
-            log.error(
-                "job.lost",
-                job=waiting.held.rows[0].start.id,
-                slot=waiting.plug.slot,
-                outcome=waiting.held.rows[0].end.outcome,
-            )
+        await self._clerk.write_held(self._written)
         self._threads.shutdown()
-        self._clerk.shutdown()
+        self._clerk.close()
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _add_slot(self, label: str, place: str) -> Slot:
-        slot = self._slots[label] = Slot(label, place, self._bench)
-        self._gauges.add_slot(label)
+    def _add_slot(self, known: KnownSlot) -> Slot:
+        self._map[known.label] = known
+        slot = self._slots[known.label] = Slot(known.label, known.place, self._bench, properties=known.properties)
+        self._gauges.add_slot(known.label)
         self._show(slot)
         return slot
 
@@ -225,11 +232,12 @@ class Floor:
             label = next_label({label: slot.place for label, slot in self._slots.items()})
             try:
                 write_taught(self._config.state_dir, {**read_taught(self._config.state_dir), label: place})
+                known = load_slot_map(self._config)[label]
             except (OSError, ConfigurationError) as error:
                 log.error("slot.not_enrolled", slot=label, place=place, problem=str(error))  # noqa: TRY400 - no traceback
             else:
                 log.info("slot.enrolled", slot=label, place=place)
-                return self._add_slot(label, place)
+                return self._add_slot(known)
         label = hub_path or place
         # Everything about a slot hangs on its label: a stranger must never have that of a slot of the map.
         label = f"{label}?" if label in self._slots else label
@@ -242,45 +250,41 @@ class Floor:
             return Blocked(Reason.UNKNOWN_PLACE)
         if self._recipe is None:
             return Blocked(Reason.NO_RECIPE)
-        if self._image_changed:
-            return Blocked(Reason.IMAGE_CHANGED, self._image_changed)
-        if not self._writable:
+        if self._clerk.image_changed:
+            return Blocked(Reason.IMAGE_CHANGED, self._clerk.image_changed)
+        if not self._clerk.writable:
             return Blocked(Reason.RECORDS_UNWRITABLE)
-        if self._closing or not self._lot_is_open():
+        if self._closing or not self._clerk.lot_is_open:
             return Blocked(Reason.NO_WORK_ORDER)
         return None
 
     def _free_slot(self, label: str) -> str:
-        """Return the first empty slot of the map that is not `label`; empty when all are taken."""
-        empty = (other for other, slot in self._slots.items() if other != label and slot.light is Light.EMPTY)
-        return next(empty, "")
+        """Return the first empty slot of the map that could take what `label` has; empty when all are taken."""
+        role = self._slots[label].properties.role
+        free = (other for other, slot in self._slots.items() if slot.free and slot.properties.role is role)
+        return next((other for other in free if other != label), "")
 
-    def _lot_is_open(self) -> bool:
-        """Whether the work order asks for the very recipe that is loaded."""
-        lot, recipe = self._lot, self._recipe
-        return lot is not None and recipe is not None and lot.state is LotState.OPEN and lot.recipe_hash == recipe.hash
+    def _properties(self) -> dict[str, SlotProperties]:
+        return {label: slot.properties for label, slot in dict(self._slots).items()}
 
-    def _notices(self) -> tuple[str, ...]:
-        notices = []
-        if not self._writable:
-            notices.append(f"{words_for(Reason.RECORDS_UNWRITABLE)}: {MEANINGS[Reason.RECORDS_UNWRITABLE].deed}")
-        if self._waiting:
-            notices.append(f"{len(self._waiting)} finished results wait to be written: do not switch the station off")
-        if self._image_changed:
-            notices.append(f"{words_for(Reason.IMAGE_CHANGED)}: {self._image_changed}; restart the station on purpose")
-        if self._recipe is None:
-            notices.append("no recipe: set work.recipe in the configuration (station recipe new makes one), restart")
-        elif not self._lot_is_open():
-            notices.append(f"{words_for(Reason.NO_WORK_ORDER)} (station lot open --by NAME)")
-        if not self._watcher.heard():
-            notices.append("udev is silent: plugs are found by looking every few seconds only")
-        if not self._lights_healthy():
-            notices.append("the status light is dead: watch this page")
-        return tuple(notices)
+    def _notices(self, properties: Mapping[str, SlotProperties]) -> tuple[str, ...]:
+        clerk = self._clerk
+        return notices(
+            BenchState(
+                writable=clerk.writable,
+                held=clerk.held,
+                image_changed=clerk.image_changed,
+                has_recipe=self._recipe is not None,
+                lot_is_open=clerk.lot_is_open,
+                udev_heard=self._watcher.heard(),
+                lights_healthy=self._lights_healthy(),
+                slots=properties,
+            )
+        )
 
     async def _start_visit(self, plug: Plug, stop: Stop, tell: Callable[[Progress], None]) -> VisitResult:
         assert self._recipe is not None  # noqa: S101 - _blocked() keeps a slot without a recipe waiting
-        assert self._lot is not None  # noqa: S101 - likewise
+        assert self._clerk.lot is not None  # noqa: S101 - likewise
         phases: list[Phase] = []
 
         def tell_and_log(progress: Progress) -> None:
@@ -291,14 +295,27 @@ class Floor:
                 log.info("phase.began", phase=progress.phase)
             tell(progress)
 
+        properties = self._properties()
         visit = Visit(
-            id=self._tools.new_id(), plug=plug, recipe=self._recipe, lot=self._lot, stop=stop, tell=tell_and_log
+            id=self._tools.new_id(),
+            plug=plug,
+            recipe=self._recipe,
+            lot=self._clerk.lot,
+            stop=stop,
+            tell=tell_and_log,
+            properties=properties[plug.slot],
+            test_slots=slots_for_test(plug.slot, properties),
+            some_pending=self._clerk.some_pending,
         )
         with structlog.contextvars.bound_contextvars(slot=plug.slot, visit=visit.id):
             log.info("visit.began", plug=plug.number, node=plug.programmer.node)
             context = contextvars.copy_context()
+        return await self._in_thread(lambda: context.run(run_visit, visit, self._tools))
+
+    def _in_thread(self, work: Callable[[], T]) -> Awaitable[T]:
+        """Do it in a thread of the slots."""
         self._loop = asyncio.get_running_loop()
-        return await self._loop.run_in_executor(self._threads, context.run, run_visit, visit, self._tools)
+        return self._loop.run_in_executor(self._threads, work)
 
     def _slot_changed(self, slot: Slot) -> None:
         self._show(slot)
@@ -312,8 +329,10 @@ class Floor:
         return all(light.healthy() for light in self._lights)
 
     def _visit_ended(self, slot: Slot, plug: Plug, result: VisitResult) -> None:
+        texts, clerk = slot.texts, self._clerk
         match result:
             case CommittedJob():
+                clerk.some_pending |= result.state is JobState.PENDING
                 say = log.info if slot.light is Light.PASS else log.warning
                 say(
                     "job.ended",
@@ -324,73 +343,75 @@ class Floor:
                     outcome=result.outcome,
                     reason=result.reason,
                     detail=result.detail,
+                    words=texts.words,
+                    deed=texts.deed,
                 )
             case Finding():
                 self._gauges.visit_finding(result.reason)
-                log.warning("visit.found", slot=slot.label, reason=result.reason, detail=result.detail)
-                self._writable &= result.reason is not Reason.RECORDS_UNWRITABLE
+                log.warning(
+                    "visit.found",
+                    slot=slot.label,
+                    reason=result.reason,
+                    detail=result.detail,
+                    words=texts.words,
+                    deed=texts.deed,
+                )
+                clerk.writable &= result.reason is not Reason.RECORDS_UNWRITABLE
                 if result.reason is Reason.IMAGE_CHANGED:
-                    self._image_changed = result.detail
+                    clerk.image_changed = result.detail
             case Held():
-                self._writable = False
-                self._waiting.append(_Waiting(plug=plug, held=result))
+                clerk.hold(plug, result)
                 log.error("job.held", slot=slot.label, job=result.rows[0].start.id, outcome=result.rows[0].end.outcome)
         self.changed()
 
-    def _contested(self, slot: str, other: str) -> None:
-        """In a slot's thread: the board in `slot`, already done perhaps, is not the only one with its MAC."""
-        if self._loop is not None and slot in self._slots:
-            self._loop.call_soon_threadsafe(self._slots[slot].contested, other)
+    def _written(self, plug: Plug, committed: CommittedJob) -> None:
+        slot = self._slots.get(plug.slot)
+        if slot is not None:
+            slot.recorded(plug, committed)
 
     def _visit_broken(self, slot: Slot, error: BaseException) -> None:
         log.error("visit.broken", slot=slot.label, exc_info=error)
 
-    def _ask_the_clerk(self) -> tuple[bool, str, Lot | None]:
-        """In the clerk's thread: records, image, work order."""
-        writable, changed, lot = self._books.writable(), "", self._lot
-        try:
-            self._gauges.pending_jobs(self._books.pending_jobs())
-        except RecordsUnwritable:
-            writable = False
-        if self._recipe is not None:
-            try:
-                check_unchanged(self._recipe)
-            except ImageChanged as error:
-                changed = str(error)
-            if self._config.work.require_lot:
-                try:
-                    lot = self._books.current_lot()
-                except RecordsUnwritable:
-                    writable = False
-        return writable, changed, lot
+    # -- what visits say in their own threads ------------------------------------------------------------------------
 
-    async def _write_held(self) -> None:
-        """Offer every held result to the records once; one at a time, also when books are kept and closed at once."""
-        loop = asyncio.get_running_loop()
-        async with self._writing_held:
-            while self._waiting:
-                waiting = self._waiting[0]
-                try:
-                    committed = await loop.run_in_executor(
-                        self._clerk, write_down, waiting.held, self._books, self._tools.on_record
-                    )
-                except RecordsUnwritable:
-                    self._writable = False
-                    return
-                self._waiting.remove(waiting)
-                log.info("job.written", slot=waiting.plug.slot, job=committed.id, outcome=committed.outcome)
-                slot = self._slots.get(waiting.plug.slot)
-                if slot is not None:
-                    slot.recorded(waiting.plug, committed)
+    def _contested(self, label: str, other: str) -> None:
+        """The board in slot `label`, already done perhaps, is not the only one with its MAC."""
+        self._tell_slot(label, lambda slot: slot.contested(other))
+
+    def _lifted(self, label: str, mac: str) -> None:
+        """The board with this MAC was asked for in slot `label` and did not answer."""
+        self._tell_slot(label, lambda slot: slot.lifted(mac))
+
+    def _confirm(self, label: str, mac: str) -> Future[bool]:
+        """Ask slot `label` whether the board with this MAC is there now."""
+        slot = self._slots.get(label)
+        if self._loop is None or slot is None:
+            nobody: Future[bool] = Future()
+            nobody.set_result(False)
+            return nobody
+        return asyncio.run_coroutine_threadsafe(slot.answers(mac), self._loop)
+
+    def _learned(self, label: str, learned: Learned) -> None:
+        """A visit found out something about its slot: the next one begins with it, and so does the next start."""
+        self._tell_slot(label, lambda slot: self._take_learned(slot, learned))
+
+    def _tell_slot(self, label: str, what: Callable[[Slot], None]) -> None:
+        if self._loop is not None and label in self._slots:
+            self._loop.call_soon_threadsafe(what, self._slots[label])
+
+    def _take_learned(self, slot: Slot, learned: Learned) -> None:
+        known, plug = self._map[slot.label], slot.plug
+        kind = _kind_of(plug.programmer) if plug is not None else known.adapter
+        properties = known.properties_with(kind).learned(reset=learned.reset, gpio0=learned.gpio0)
+        if refusal(properties):
+            return
+        told = {name: source for name, source in known.evidence.items() if source in (CONFIGURED, DEFAULT)}
+        self._map[slot.label] = replace(known, properties=properties, evidence=told, adapter=kind)
+        log.info("slot.learned", slot=slot.label, reset=learned.reset, gpio0=learned.gpio0, evidence=learned.evidence)
+        slot.become(properties)
+        self._clerk.remember(self._config.state_dir, slot.label, slot.place, learned, kind)
 
 
-def count_job(gauges: Gauges, start: JobStart, end: JobEnd) -> None:
-    """Tell the metrics of a job that is on record; called from the slot's thread."""
-    slot = start.plug.slot
-    gauges.job_finished(slot, end, first_attempt=start.attempt == 1 and end.flash_touched)
-    for phase in end.phases:
-        if phase.outcome != "SKIPPED":
-            gauges.phase_finished(phase.phase, phase.duration_s)
-    gauges.bytes_flashed(slot, end.bytes_flashed)
-    for _ in range(end.baud_fallbacks):
-        gauges.baud_fallback(slot)
+def _kind_of(programmer: Programmer) -> str:
+    """Which kind of adapter this is: what was learned with one kind says nothing about another."""
+    return f"{programmer.usb_id} {programmer.adapter_version}".strip()

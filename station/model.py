@@ -71,19 +71,23 @@ class Light(StrEnum):
     FAULT = "FAULT"
 
 
-class Wiring(StrEnum):
-    """Whether the programmer's modem lines reach the board's EN and GPIO0 pins."""
-
-    AUTO = "auto"
-    MANUAL = "manual"
-
-
 class BootEvidence(StrEnum):
     """By what the firmware was brought up before it was tested, weakest first."""
 
     SOFT = "soft"
     RESET_LINE = "reset_line"
     COLD = "cold"
+
+
+class Answer(StrEnum):
+    """Who answers at the other end of a line, found out without changing anything there."""
+
+    LOADER = "loader"
+    FIRMWARE = "firmware"
+    ECHO = "echo"
+    NOISE = "noise"
+    """Bytes that are none of these."""
+    NOTHING = "nothing"
 
 
 class BootInto(StrEnum):
@@ -165,8 +169,8 @@ class Identity:
     """Six lower-case hex pairs with colons: the factory station MAC, the key of a board."""
     chip_id: int
     """24 bits, the lower half of the MAC; an attribute, never assumed unique."""
-    otp_words: tuple[int, int, int, int]
-    """The raw words at 0x3FF00050, 54, 58 and 5C."""
+    otp_words: tuple[int, int, int, int] | None
+    """The raw words at 0x3FF00050, 54, 58 and 5C; None where only a running firmware told who it is."""
 
 
 def format_mac(mac: bytes) -> str:
@@ -189,6 +193,15 @@ def chip_id_from_unique_id(unique_id: bytes) -> int:
     if len(unique_id) != 4:  # noqa: PLR2004 - the SDK's system_get_chip_id() is one 32-bit word
         raise ValueError(f"machine.unique_id() has {len(unique_id)} bytes, expected 4")
     return int.from_bytes(unique_id, "little") & 0xFFFFFF
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peek:
+    """What one look at a line showed."""
+
+    answer: Answer
+    mac: str = ""
+    """Of the board whose loader answers; empty for any other answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +253,28 @@ class Lot:
     supplier_batch: str = ""
 
 
+class BoardMark(StrEnum):
+    """What a person said about a board; a marked board is never flashed by itself."""
+
+    GOLDEN = "golden"
+    """Known good: proves that a slot judges good boards good."""
+    RED = "red"
+    """Known bad: proves that a slot judges bad boards bad."""
+    RETURNED = "returned"
+    """Came back from the customer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierPass:
+    """A PASS that the records hold of a board."""
+
+    job_id: str
+    recipe_hash: str
+    product: str
+    lot_state: LotState
+    ended_at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownBoard:
     """What the records already say about a MAC before the first write."""
@@ -248,11 +283,41 @@ class KnownBoard:
     flash_id: int | None
     """The flash JEDEC id of the last job that read one."""
     attempts: int
-    last_outcome: Outcome | None
-    last_recipe_hash: str | None
-    passed_recipe_hashes: frozenset[str] = frozenset()
+    """Jobs that touched its flash, however they ended."""
+    judged_attempts: int = 0
+    """Those of them since the last PASS that ended in FAIL or ERROR; ABORTED judges nobody."""
+    passes: tuple[EarlierPass, ...] = ()
+    """Newest first."""
+    attempts_since_pass: int = 0
+    """Jobs that touched its flash after the last PASS: with any of them, that PASS is worth nothing any more."""
     errors: frozenset[tuple[str, str]] = frozenset()
     """Reason and slot of every ERROR since the last PASS."""
+    marks: frozenset[BoardMark] = frozenset()
+    rework_open: bool = False
+    """A named person allowed one more job, and it has not begun yet."""
+    accepted_flash_ids: frozenset[int] = frozenset()
+    """Other flash ids that a named person accepted for this MAC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingJob:
+    """A job that was flashed and waits for another visit, as it stands in the records."""
+
+    id: str
+    identity: Identity
+    flash: FlashChip
+    lot: Lot
+    slot: str
+    """Where it was flashed."""
+    since: datetime
+    """When its last visit ended."""
+    reason: str
+    detail: str
+    attempt: int
+    flash_mode: str
+    firmware_sha256: str
+    measurements: tuple[Measurement, ...]
+    """What its earlier visits measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,9 +373,11 @@ class VisitEnd:
     ended_at: datetime
     job_id: str | None
     finding: str
-    """The value of a `Reason` when there was no job, else empty."""
+    """The value of a `Reason` when no job was closed or begun, else empty."""
     detail: str
     transcript: bytes = b""
+    mac: str = ""
+    """Whose board a finding is about, where that is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,6 +394,8 @@ class CommittedJob:
     detail: str
     phases: tuple[PhaseRecord, ...]
     measurements: tuple[Measurement, ...]
+    attempt: int = 1
+    boot_evidence: BootEvidence | None = None
 
     @property
     def particulars(self) -> str:
@@ -345,6 +414,8 @@ def job_as_json(job: CommittedJob) -> dict[str, object]:
         "outcome": job.outcome.value if job.outcome is not None else None,
         "reason": job.reason or None,
         "detail": job.detail,
+        "attempt": job.attempt,
+        "boot_evidence": job.boot_evidence.value if job.boot_evidence is not None else None,
         "phases": [
             {"phase": phase.phase.value, "outcome": phase.outcome.value, "duration_s": round(phase.duration_s, 3)}
             for phase in job.phases
@@ -354,70 +425,3 @@ def job_as_json(job: CommittedJob) -> dict[str, object]:
             for measurement in job.measurements
         ],
     }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """A moment of a running visit, for the tile, the terminal and the log."""
-
-    phase: Phase
-    fraction: float | None = None
-    """0..1 within the phase, None where it is not known."""
-    note: str = ""
-    mac: str | None = None
-    chip_id: int | None = None
-    allow_s: float | None = None
-    """So long the next sign of progress may take; None for the configured deadline."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotView:
-    """One slot as a person sees it: what page, terminal and `/api/slots` show, and nothing else."""
-
-    slot: str
-    """The label, e.g. `A3`; for a place outside the slot map the short hub path."""
-    place: str
-    known: bool
-    """False for a place that is not in the slot map: shown, never flashed."""
-    light: Light
-    headline: str
-    """The one big word: EMPTY, BUSY, GOOD, BAD, AGAIN, CALL, WAIT …"""
-    words: str
-    """What happened, in a few words; from `station.reasons`."""
-    deed: str
-    """What the hand does next; empty when nothing is to be done."""
-    phase: Phase | None = None
-    fraction: float | None = None
-    note: str = ""
-    mac: str = ""
-    chip_id: str = ""
-    """Formatted as `0x00ddc142`, empty while unknown."""
-    outcome: Outcome | None = None
-    reason: str = ""
-    cause: str = ""
-    job_id: str = ""
-    changed_at: str = ""
-    """UTC, ISO 8601."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StationView:
-    """The whole bench as a person sees it."""
-
-    station_id: str
-    product: str
-    """Name of the recipe; empty without one."""
-    recipe_version: str
-    recipe_hash: str
-    """The first eight digits."""
-    lot_state: str
-    """open, paused, closed, or empty when there is no lot."""
-    lot_person: str
-    notices: tuple[str, ...]
-    """Things that concern the whole bench and what to do about them; worst first."""
-    slots: tuple[SlotView, ...]
-    ready: bool
-    udev_heard: bool
-    database_writable: bool
-    recipe_loaded: bool
-    light_healthy: bool = True

@@ -22,13 +22,15 @@ from station.model import (
     KnownBoard,
     Light,
     Lot,
+    Peek,
+    PendingJob,
     Phase,
     Plug,
     Programmer,
-    StationView,
     StopCause,
     VisitEnd,
 )
+from station.views import StationView
 
 
 class ProgrammerWatcher(Protocol):
@@ -83,6 +85,12 @@ class Line(Protocol):
     def reset_board(self, into: BootInto) -> bool:
         """Reset the board by the lines into loader or firmware; False when this line cannot."""
 
+    def hold_boot_pin(self, *, low: bool) -> bool:
+        """Hold GPIO0 by the lines without a reset: a board that gets power now starts its loader (low) or its firmware.
+
+        False when this line cannot. The pin is released when the port is closed.
+        """
+
     def stop(self, cause: StopCause) -> None:
         """Take the line away, from any thread, at once: its user gets `LineStopped` out of whatever it is doing."""
 
@@ -135,8 +143,10 @@ class Stop:
 class LineOpener(Protocol):
     """How to open a programmer. Called from a slot's thread."""
 
-    def open(self, programmer: Programmer, baud: int, stop: Stop) -> Line:
+    def open(self, programmer: Programmer, baud: int, stop: Stop, *, may_reset: bool = True) -> Line:
         """Open the programmer's tty exclusively at `baud`, raw 8N1, and attach it to `stop`.
+
+        With `may_reset` False its modem lines are never touched: they reach no reset pin there.
 
         Raises `PortBusy`, `PortDenied`, `PortMissing`, `PortGone`, `AdapterHung`.
         """
@@ -150,13 +160,33 @@ class Loader(Protocol):
     """
 
     def connect(self, attempts: int) -> None:
-        """Reset the board into its loader where the line can, and synchronise; raises `WrongChip` too."""
+        """Reset the board into its loader where the line can, and synchronise; raises `WrongChip` too.
+
+        At most `attempts` resets; but where not a byte came back from the first, within 2 s of the call, `LinkSilent`.
+        """
 
     def read_identity(self) -> Identity:
         """Read the OTP words; raises `IdentityInvalid`."""
 
-    def start_stub(self) -> None:
-        """Upload and start the flasher stub."""
+    def start_stub(self, *, legacy: bool = False) -> None:
+        """Upload and start the flasher stub; `legacy` is the one that `start_firmware` needs."""
+
+    def start_firmware(self) -> None:
+        """Leave the loader by software (run user code) and set our side to 115200; nothing answers, the firmware speaks next.
+
+        Only the ROM and the legacy stub obey. The boot pin is not sampled again: until the next hardware reset the chip
+        must not be reset by software.
+        """
+
+    def peek(self, *, knock: bool) -> Peek:
+        """Look, without a reset and within about 0.2 s, who is there: one SYNC, and the MAC when a loader answers it.
+
+        `knock`: send an empty line as well, so that a waiting prompt answers; only where no program can be disturbed.
+        Never raises for what a board says or not; raises `PortGone`, `AdapterHung`, `LineStopped`.
+        """
+
+    def read_flash(self, offset: int, length: int, on_progress: Callable[[int], None]) -> bytes:
+        """Read a region of flash; needs the stub. Checked against the chip's own MD5 of the region."""
 
     def set_baud(self, baud: int) -> None:
         """Change the rate on both sides; needs the stub."""
@@ -236,7 +266,16 @@ class Recorder(Protocol):
         """Complete a visit row."""
 
     def known_board(self, mac: str) -> KnownBoard | None:
-        """Look up what the records say about a MAC."""
+        """Look up what the records say about a MAC: jobs, marks, reworks; None when they never heard of it."""
+
+    def pending_job(self, mac: str) -> PendingJob | None:
+        """Look up the job that waits for this board, the newest when there are several; None when none does."""
+
+    def returns_at_ground(self, job_id: str) -> int:
+        """Return how many visits of this waiting job found its board with GPIO0 at GND again."""
+
+    def number_in_lot(self, job_id: str) -> int:
+        """Return which board of its lot, counted from 1 in the order of first attempts, the job's board is."""
 
     def begin_job(self, start: JobStart) -> None:
         """Write the job row (and its board row), running, durable before the first byte of flash is touched."""
@@ -254,8 +293,11 @@ class Books(Recorder, Protocol):
     def current_lot(self) -> Lot | None:
         """Return the lot that a person opened and nobody closed; raises `RecordsUnwritable`."""
 
-    def pending_jobs(self) -> int:
-        """Return how many jobs wait for another visit; raises `RecordsUnwritable`."""
+    def pending(self) -> Sequence[PendingJob]:
+        """Return every job that waits for another visit, longest waiting first; raises `RecordsUnwritable`."""
+
+    def rejected(self, lot_id: str) -> int:
+        """Return how many modules a person booked out of this lot by hand; raises `RecordsUnwritable`."""
 
     def jobs(self, limit: int) -> Sequence[CommittedJob]:
         """Return the jobs begun last, newest first; raises `RecordsUnwritable`."""
@@ -291,8 +333,11 @@ class Gauges(Protocol):
     def database_backlog(self, rows: int) -> None:
         """So many finished results wait to be written."""
 
-    def pending_jobs(self, jobs: int) -> None:
-        """So many boards are flashed and wait for their second plug."""
+    def pending_jobs(self, jobs: int, oldest_s: float) -> None:
+        """So many boards are flashed and wait for their test; the oldest for so long (0 for none)."""
+
+    def rejected(self, modules: int) -> None:
+        """So many modules were booked out of the current lot by hand."""
 
 
 class LightDriver(Protocol):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from station.model import Light, Outcome, Tray
+from station.properties import ANY_SLOT, Gpio0, Reset, SlotProperties
 
 
 class Reason(StrEnum):
@@ -60,6 +61,17 @@ class Reason(StrEnum):
     ALREADY_DONE = "already_done"
     STOPPED_BY_REQUEST = "stopped_by_request"
     AWAITS_RUN_MODE = "awaits_run_mode"
+    AWAITS_TEST_SLOT = "awaits_test_slot"
+    TEST_INTERRUPTED = "test_interrupted"
+    NEVER_STARTED = "never_started"
+    IN_DOWNLOAD_MODE = "in_download_mode"
+    NO_PENDING_JOB = "no_pending_job"
+    NOT_FLASHED_HERE = "not_flashed_here"
+    PENDING_ELSEWHERE = "pending_elsewhere"
+    PASSED_BEFORE = "passed_before"
+    MARKED_BOARD = "marked_board"
+    ATTEMPTS_USED_UP = "attempts_used_up"
+    INSPECTED = "inspected"
     NO_WORK_ORDER = "no_work_order"
     NO_RECIPE = "no_recipe"
     UNKNOWN_PLACE = "unknown_place"
@@ -271,6 +283,77 @@ MEANINGS: dict[Reason, Meaning] = {
         "this slot cannot start the firmware by itself",
         "take GPIO0 off GND and plug in again",
     ),
+    Reason.AWAITS_TEST_SLOT: Meaning(
+        None,
+        Tray.NONE,
+        "flashed, not tested: next, test slot {detail}",
+        "this slot flashes only, or holds GPIO0 at GND for ever",
+        "put the board into test slot {detail}",
+    ),
+    Reason.TEST_INTERRUPTED: Meaning(
+        None,
+        Tray.AGAIN,
+        "taken out during the test: flashed, not tested, do not ship",
+        "the board was taken away, or the station stopped, while a flashed board was tested: {detail}",
+        "plug in again",
+    ),
+    Reason.NEVER_STARTED: Meaning(
+        None,
+        Tray.CALL,
+        "flashed, never tested: came back {detail} times with GPIO0 at GND",
+        "the board does not start without the jumper, or the jumper was left on each time",
+        _CALL,
+    ),
+    Reason.IN_DOWNLOAD_MODE: Meaning(
+        None,
+        Tray.NONE,
+        "take GPIO0 off GND and plug in again",
+        "the board started its loader where its firmware was wanted: GPIO0 was at GND when it got power",
+        "take GPIO0 off GND and plug in again",
+    ),
+    Reason.NO_PENDING_JOB: Meaning(
+        None,
+        Tray.NONE,
+        "nothing to test: flash this board first",
+        "no job on record waits for this board",
+        "put the board into a slot that flashes",
+    ),
+    Reason.NOT_FLASHED_HERE: Meaning(
+        None,
+        Tray.CALL,
+        "this board was not flashed here",
+        "a firmware runs on it, no job waits for it, and the recipe refuses such boards",
+        _CALL,
+    ),
+    Reason.PENDING_ELSEWHERE: Meaning(
+        None,
+        Tray.CALL,
+        "flashed under another recipe: {detail}",
+        "its job waits for a test under a recipe that is not loaded now",
+        _CALL,
+    ),
+    Reason.PASSED_BEFORE: Meaning(
+        None,
+        Tray.CALL,
+        "passed before as {detail}: not flashed again",
+        "the board passed under another recipe; a named person may open a rework",
+        _CALL,
+    ),
+    Reason.MARKED_BOARD: Meaning(
+        None,
+        Tray.CALL,
+        "{detail} board: never flashed",
+        "a named person marked this board",
+        _CALL,
+    ),
+    Reason.ATTEMPTS_USED_UP: Meaning(
+        None,
+        Tray.BAD,
+        "judged not good {detail} times",
+        "the recipe allows no further attempt; a named person may open a rework",
+        _BAD,
+    ),
+    Reason.INSPECTED: Meaning(None, Tray.NONE, "inspected: {detail}", "this slot only reads", _UNPLUG),
     Reason.NO_WORK_ORDER: Meaning(
         None, Tray.NONE, "NO WORK ORDER: open a lot", "no lot is open", "ask for the work order (station lot open)"
     ),
@@ -284,11 +367,79 @@ MEANINGS: dict[Reason, Meaning] = {
 """Every reason has exactly one meaning; a test holds this table against the list of outcomes written by hand."""
 
 
-def words_for(reason: Reason, detail: str = "") -> str:
-    """Return what the person reads for `reason`, with the particulars of this case filled in."""
-    return MEANINGS[reason].words.replace("{detail}", detail or "?")
+HEADLINES: dict[Reason, str] = {
+    Reason.NO_WORK_ORDER: "NO WORK ORDER",
+    Reason.NO_RECIPE: "NO RECIPE",
+    Reason.ALREADY_DONE: "ALREADY DONE",
+    Reason.AWAITS_TEST_SLOT: "TEST NEXT",
+    Reason.AWAITS_RUN_MODE: "TEST NEXT",
+    Reason.INSPECTED: "INSPECTED",
+}
+"""The one big word where the tray does not say enough."""
+
+_RESEAT = "re-seat the board, plug in again"
+_TEST_SLOT = "a slot that tests"
+_NO_LOADER = "the board does not enter its loader: re-seat it"
+
+
+def headline_for(reason: Reason) -> str:
+    """Return the one big word for `reason`."""
+    tray = MEANINGS[reason].tray
+    return HEADLINES.get(reason, tray if tray is not Tray.NONE else "ACTION")
+
+
+def words_for(reason: Reason, detail: str = "", slot: SlotProperties = ANY_SLOT) -> str:
+    """Return what the person reads for `reason` in such a slot, with the particulars of this case filled in."""
+    return _said(_in_slot(reason, slot)[0], detail, slot)
+
+
+def deed_for(reason: Reason, detail: str = "", slot: SlotProperties = ANY_SLOT) -> str:
+    """Return what the hand does next in such a slot; empty when nothing is to be done."""
+    return _said(_in_slot(reason, slot)[1], detail, slot)
 
 
 def cause_of(reason: Reason, detail: str = "") -> str:
     """Return the likely cause, with the particulars of this case filled in."""
     return MEANINGS[reason].cause.replace("{detail}", detail or "?")
+
+
+def _in_slot(reason: Reason, slot: SlotProperties) -> tuple[str, str]:
+    """Words and deed: nobody is told to move a jumper where there is none, nor to ground what shall be free."""
+    by_hand = slot.gpio0 is Gpio0.HAND or (slot.gpio0 is None and slot.reset is not Reset.LINES)
+    words, deed = MEANINGS[reason].words, MEANINGS[reason].deed
+    match reason:
+        case Reason.NO_ANSWER if not by_hand or not slot.flashes:
+            words, deed = f"no answer: {_RESEAT}", _RESEAT
+        case Reason.NOT_IN_DOWNLOAD_MODE if not by_hand:
+            words, deed = _NO_LOADER, _RESEAT
+        case Reason.AWAITS_RUN_MODE if not by_hand:
+            words, deed = f"flashed, not tested: next, {_TEST_SLOT}", f"put the board into {_TEST_SLOT}"
+        case Reason.NEVER_STARTED if not by_hand:
+            words = "flashed, never tested: came back {detail} times"
+        case Reason.IN_DOWNLOAD_MODE if slot.gpio0 is Gpio0.ALWAYS_LOW:
+            words, deed = f"every board starts its loader here: next, {_TEST_SLOT}", f"put the board into {_TEST_SLOT}"
+        case Reason.IN_DOWNLOAD_MODE if not by_hand:
+            words, deed = "the board starts its loader: is its GPIO0 at GND? re-seat it", _RESEAT
+        case _:
+            pass
+    return words, deed
+
+
+def _said(text: str, detail: str, slot: SlotProperties) -> str:
+    """The text of one case; where the programmer stays, the hand seats a board instead of plugging one in."""
+    if slot.board_moves:
+        for plugging, seating in _SEATING:
+            text = text.replace(plugging, seating)
+    return text.replace("{detail}", detail or "?")
+
+
+_SEATING = (
+    ("re-seat the board, GPIO0 to GND, plug in again", "take the board out, GPIO0 to GND, seat it again"),
+    ("re-seat the board, plug in again", "re-seat the board"),
+    ("seat the board, plug in again", "seat the board again"),
+    ("unplug, ", "take the board out, "),
+    ("unplug", "take the board out"),
+    ("hold GPIO0 to GND and plug in again", "hold GPIO0 to GND and seat the board again"),
+    ("take GPIO0 off GND and plug in again", "take the board out, GPIO0 off GND, seat it again"),
+    ("plug in again", "seat the board again"),
+)

@@ -13,7 +13,7 @@ import re
 import struct
 import tomllib
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -38,6 +38,7 @@ _MACHINE = re.compile(rb"ESP module(?: \((512K|1M)\))? with ESP8266")
 _VERSION = re.compile(rb"v(\d+\.\d+(?:\.\d+)?(?:-[A-Za-z0-9.\-]+)?) on \d{4}-\d\d-\d\d")
 _VARIANT_FLASH_BYTES = {b"512K": 512 << 10, b"1M": 1 << 20, None: 2 << 20}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_COLD_BOOT = re.compile(r"never|all|(first|every) [1-9]\d{0,6}")
 T = TypeVar("T")
 
 
@@ -68,6 +69,19 @@ class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     free_ram_bytes: tuple[int, int] = (10_000, 120_000)
 
 
+class PolicySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[policy]`: what to do with boards that the records know, and what a PASS takes beyond the tests."""
+
+    attempts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
+    """So often a board may be judged FAIL or ERROR before it takes a rework; ABORTED is not counted."""
+    repeat: Literal["refuse", "flash"] = "refuse"
+    """What to do with a board that passed under this very recipe in an open lot."""
+    cold_boot: str = "never"
+    """`never`, `all`, `first N` or `every K` boards of a lot must start from a hardware reset before PASS."""
+    run_mode_board: Literal["ignore", "test", "refuse"] = "ignore"
+    """What to do with a board that runs a firmware and for which no job waits."""
+
+
 class RecipeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A recipe as it stands in TOML."""
 
@@ -76,6 +90,7 @@ class RecipeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     version: Annotated[str, msgspec.Meta(max_length=40)] = "1"
     flash: FlashSection = FlashSection()
     limits: LimitsSection = LimitsSection()
+    policy: PolicySection = PolicySection()
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +111,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     flash_mode: str
     flash_frequency: str
     limits: LimitsSection
+    policy: PolicySection
     file_sha256: str
     canonical: str
     """The canonical recipe as JSON text, whose sha256 is `hash`."""
@@ -146,6 +162,7 @@ def load_recipe(path: Path) -> Recipe:
         flash_mode=parsed.flash.mode,
         flash_frequency=parsed.flash.frequency,
         limits=parsed.limits,
+        policy=parsed.policy,
         file_sha256=hashlib.sha256(raw).hexdigest(),
     )
 
@@ -279,6 +296,13 @@ def _check_values(path: Path, parsed: RecipeFile) -> None:
             raise ConfigurationError(
                 file=str(path), key=key, problem=f"{value!r} is not known", fix=f"write one of {choices}"
             )
+    if not _COLD_BOOT.fullmatch(parsed.policy.cold_boot):
+        raise ConfigurationError(
+            file=str(path),
+            key="policy.cold_boot",
+            problem=f"{parsed.policy.cold_boot!r} is not known",
+            fix='write "never", "all", "first N" or "every K" with a number above 0',
+        )
     minimum = parsed.firmware.minimum_flash_bytes
     if minimum is not None and minimum not in FLASH_SIZE_CODES:
         raise ConfigurationError(
@@ -302,10 +326,27 @@ def _check_values(path: Path, parsed: RecipeFile) -> None:
             )
 
 
+def demands_cold_boot(policy: PolicySection, number: int) -> bool:
+    """Whether the `number`-th board of a lot, counted from 1, must start from a hardware reset before PASS."""
+    kind, _, count = policy.cold_boot.partition(" ")
+    match kind:
+        case "all":
+            return True
+        case "first":
+            return number <= int(count)
+        case "every":
+            return number % int(count) == 0
+        case _:
+            return False
+
+
 def _canonical(parsed: RecipeFile, path: Path) -> dict[str, object]:
     """The recipe without what does not change the product: where the image lies and how the TOML is laid out."""
     content = msgspec.to_builtins(parsed)
     content["firmware"].pop("path")
+    if parsed.policy == PolicySection():
+        # Recipes from before there was a policy keep their hash, and with it what boards passed under them.
+        content.pop("policy")
     content["firmware"]["sha256"] = parsed.firmware.sha256.lower()
     content["name"] = parsed.name or path.stem
     return dict(content)

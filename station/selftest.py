@@ -42,6 +42,9 @@ IDENTITY_CODE = (
     "print(json.dumps([binascii.hexlify(network.WLAN(network.STA_IF).config('mac')).decode(),"
     "binascii.hexlify(machine.unique_id()).decode()]))\n"
 )
+# Everything is on flash after it; MicroPython's soft reset mounts the filesystem anew.
+UNMOUNT_CODE = f"{_OS}try:\n os.umount('/')\nexcept OSError:\n pass\n"
+RESTART_CODE = "import machine\nmachine.reset()\n"
 # uname()[2] is the SDK's version, uname()[3] the firmware's: "v1.27.0 on 2025-12-09".
 FIRMWARE_CODE = f"{_JSON}{_OS}u=os.uname()\nprint(json.dumps([u[3],u[2],u[4]]))\n"
 CPU_FREQUENCY_CODE = "import machine\nprint(machine.freq())\n"
@@ -117,6 +120,20 @@ class Finding:
 
     reason: Reason
     detail: str
+
+
+def board_that_answers(identity: bytes, flash: bytes) -> tuple[Identity, FlashChip]:
+    """Return who answers a REPL, from what IDENTITY_CODE and FLASH_CODE printed; raises `ReplGarbage`.
+
+    A firmware tells its MAC, not its OTP words. The size is what the image's header says, not what the chip has.
+    """
+    mac_hex, unique_id = _answer_of("identity", identity, tuple[Hex6, Hex4])
+    jedec_id, size_bytes = _answer_of("flash", flash, tuple[Number, Number])
+    chip_id = chip_id_from_unique_id(bytes.fromhex(unique_id))
+    return (
+        Identity(mac=format_mac(bytes.fromhex(mac_hex)), chip_id=chip_id, otp_words=None),
+        FlashChip(jedec_id=jedec_id, size_bytes=size_bytes),
+    )
 
 
 def checks_for(recipe: Recipe, identity: Identity, flash: FlashChip) -> tuple[Check, ...]:
@@ -218,14 +235,18 @@ def file_content(seed: int) -> bytes:
 
 def parse(check: Check, payload: bytes) -> tuple[Measurement, ...]:
     """Return the measurements in what `check` printed; raises `ReplGarbage` when that is not what its code prints."""
+    return check.measure(_answer_of(check.name, payload, check.answer))
+
+
+def _answer_of(name: str, payload: bytes, answer: Any) -> Any:
+    """Return the value in the last line of what a check printed; raises `ReplGarbage` when it is not of type `answer`."""
     if len(payload) > ANSWER_MAX_BYTES:
-        raise ReplGarbage(f"check {check.name}: {len(payload)} bytes of answer, at most {ANSWER_MAX_BYTES} expected")
+        raise ReplGarbage(f"check {name}: {len(payload)} bytes of answer, at most {ANSWER_MAX_BYTES} expected")
     lines = payload.strip().splitlines()
     try:
-        value = msgspec.json.decode(lines[-1] if lines else b"", type=check.answer)
+        return msgspec.json.decode(lines[-1] if lines else b"", type=answer)
     except (msgspec.DecodeError, ValueError) as error:
-        raise ReplGarbage(f"check {check.name}: {error}") from None
-    return check.measure(value)
+        raise ReplGarbage(f"check {name}: {error}") from None
 
 
 def required_measurements(recipe: Recipe) -> tuple[str, ...]:

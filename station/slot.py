@@ -1,8 +1,9 @@
 """The life of one place on the bench: what is plugged in, what the light shows, and when a visit begins and ends.
 
-All state of a slot lives on the event loop and changes only through the one table `TRANSITIONS`. A visit runs in a thread
-of its own and is bound to one plug; when that plug ends, the first thing that happens is that its line is taken away. PASS
-is reached from a job row that was read back after its commit, and from nothing else.
+All state of a slot lives on the event loop and changes only through the one table `TRANSITIONS`. Its line has one owner at a
+time, in a thread of its own: a visit, a watch (where boards move while the programmer stays), or a single look whether a
+board is still there. When the plug ends, the first thing that happens is that this line is taken away. PASS is reached from
+a job row that was read back after its commit, and from nothing else.
 """
 
 from __future__ import annotations
@@ -11,122 +12,28 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
+from typing import Any
 
 from station.config import FlashingSection
-from station.model import (
-    CommittedJob,
-    JobState,
-    Light,
-    Outcome,
-    Plug,
-    Programmer,
-    Progress,
-    SlotView,
-    StopCause,
-    Tray,
-    format_chip_id,
-)
+from station.lookout import Listener, Lookout, Looks, left_by
+from station.model import CommittedJob, Light, Plug, Programmer, StopCause, chip_id_from_mac, format_chip_id
 from station.ports import Clock, Stop
-from station.reasons import MEANINGS, Reason, cause_of, words_for
+from station.presence import Seated, Seen
+from station.properties import SlotProperties, in_words
+from station.reasons import MEANINGS, Reason
+from station.slotwords import Texts, texts_of
+from station.transitions import LIGHTS, RESULTS, TRANSITIONS, Blocked, Shown, SlotEvent, SlotState, event_of, reason_of
+from station.views import Progress, SlotView
 from station.visit import Finding, Held, VisitResult
 
-
-class SlotState(StrEnum):
-    """Where a slot is in its life."""
-
-    EMPTY = "EMPTY"
-    WAITING = "WAITING"
-    """A programmer is there, but the bench may not work now (no work order, no recipe, no records)."""
-    BUSY = "BUSY"
-    CLOSING = "CLOSING"
-    """The programmer is gone; its visit is being brought to its record."""
-    PASS = "PASS"
-    FAIL = "FAIL"
-    ACTION = "ACTION"
-    FAULT = "FAULT"
-    PULLED = "PULLED"
-    """Pulled too early: empty, but says so until the next plug."""
-
-
-class SlotEvent(StrEnum):
-    """What can happen to a slot."""
-
-    PLUGGED = "plugged"
-    STARTED = "started"
-    PASSED = "passed"
-    FAILED = "failed"
-    NEEDS_HAND = "needs_hand"
-    NEEDS_TECHNICIAN = "needs_technician"
-    NOTHING = "nothing"
-    """The visit ended without anything to say about a board."""
-    CONTESTED = "contested"
-    """The MAC of the board in this slot answers in another slot too."""
-    UNPLUGGED = "unplugged"
-    VANISHED = "vanished"
-    """The programmer is gone, and the visit had already ended because of that: its line broke before the uevent came."""
-
-
-TRANSITIONS: dict[tuple[SlotState, SlotEvent], SlotState] = {
-    (SlotState.EMPTY, SlotEvent.PLUGGED): SlotState.WAITING,
-    (SlotState.PULLED, SlotEvent.PLUGGED): SlotState.WAITING,
-    (SlotState.WAITING, SlotEvent.STARTED): SlotState.BUSY,
-    (SlotState.WAITING, SlotEvent.UNPLUGGED): SlotState.EMPTY,
-    (SlotState.BUSY, SlotEvent.PASSED): SlotState.PASS,
-    (SlotState.BUSY, SlotEvent.FAILED): SlotState.FAIL,
-    (SlotState.BUSY, SlotEvent.NEEDS_HAND): SlotState.ACTION,
-    (SlotState.BUSY, SlotEvent.NEEDS_TECHNICIAN): SlotState.FAULT,
-    (SlotState.BUSY, SlotEvent.NOTHING): SlotState.WAITING,
-    (SlotState.BUSY, SlotEvent.UNPLUGGED): SlotState.CLOSING,
-    (SlotState.CLOSING, SlotEvent.PASSED): SlotState.EMPTY,
-    (SlotState.CLOSING, SlotEvent.FAILED): SlotState.PULLED,
-    (SlotState.CLOSING, SlotEvent.NEEDS_HAND): SlotState.PULLED,
-    (SlotState.CLOSING, SlotEvent.NEEDS_TECHNICIAN): SlotState.PULLED,
-    (SlotState.CLOSING, SlotEvent.NOTHING): SlotState.EMPTY,
-    (SlotState.PASS, SlotEvent.UNPLUGGED): SlotState.EMPTY,
-    (SlotState.PASS, SlotEvent.CONTESTED): SlotState.FAULT,
-    (SlotState.FAIL, SlotEvent.UNPLUGGED): SlotState.EMPTY,
-    (SlotState.ACTION, SlotEvent.UNPLUGGED): SlotState.EMPTY,
-    (SlotState.ACTION, SlotEvent.VANISHED): SlotState.PULLED,
-    (SlotState.FAULT, SlotEvent.UNPLUGGED): SlotState.EMPTY,
-    # A result that the records could not take at first is on record now, and the plug it belongs to is still there.
-    (SlotState.FAULT, SlotEvent.PASSED): SlotState.PASS,
-    (SlotState.FAULT, SlotEvent.FAILED): SlotState.FAIL,
-    (SlotState.FAULT, SlotEvent.NEEDS_HAND): SlotState.ACTION,
-    (SlotState.FAULT, SlotEvent.NEEDS_TECHNICIAN): SlotState.FAULT,
-}
-"""The whole life of a slot; a pair that is not here is a mistake in the program and changes nothing."""
-
-LIGHTS: dict[SlotState, Light] = {
-    SlotState.EMPTY: Light.EMPTY,
-    SlotState.WAITING: Light.ACTION,
-    SlotState.BUSY: Light.BUSY,
-    SlotState.CLOSING: Light.ACTION,
-    SlotState.PASS: Light.PASS,
-    SlotState.FAIL: Light.FAIL,
-    SlotState.ACTION: Light.ACTION,
-    SlotState.FAULT: Light.FAULT,
-    SlotState.PULLED: Light.ACTION,
-}
-
-_EVENT_OF_LIGHT = {
-    Light.FAIL: SlotEvent.FAILED,
-    Light.ACTION: SlotEvent.NEEDS_HAND,
-    Light.FAULT: SlotEvent.NEEDS_TECHNICIAN,
-}
-# What keeps the bench from working; the visit of a slot begins by itself as soon as it is gone.
-GATES = (Reason.NO_RECIPE, Reason.IMAGE_CHANGED, Reason.RECORDS_UNWRITABLE, Reason.NO_WORK_ORDER, Reason.UNKNOWN_PLACE)
-
-
 RETRY_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Blocked:
-    """Why a slot may not work now."""
-
-    reason: Reason
-    detail: str = ""
+_BARE = (SlotState.EMPTY, SlotState.READY, SlotState.LIFTED)
+# Left early: what is said of such a board stays until the next one comes, although the socket is empty.
+_PULLED_EARLY = (Reason.UNPLUGGED, Reason.TEST_INTERRUPTED)
+_LEFT_EARLY = (*_PULLED_EARLY, Reason.BOARD_REMOVED)
+_BROKEN_OFF = (*_LEFT_EARLY, Reason.LINK_LOST, Reason.NO_ANSWER)
+# Only another plug helps, so nothing is looked for behind these.
+_UNTIL_REPLUGGED = (Reason.ADAPTER_DEAF, Reason.ADAPTER_HUNG)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,13 +44,14 @@ class Bench:
     """Why the slot with this label may not start a visit now; None when it may."""
     start_visit: Callable[[Plug, Stop, Callable[[Progress], None]], Awaitable[VisitResult]]
     """Run a visit in the slot's thread; `tell` may be called from that thread."""
+    looks: Looks
     changed: Callable[[Slot], None]
     ended: Callable[[Slot, Plug, VisitResult], None]
     """A visit ended; called after the slot's state has changed."""
     broken: Callable[[Slot, BaseException], None]
-    """A visit died of a mistake in the program itself."""
+    """A visit or a watch died of a mistake in the program itself."""
     released: Callable[[str], None]
-    """The plug of the slot with this label ended."""
+    """The board of the slot with this label is not there any more."""
     settings: FlashingSection
     clock: Clock
     now: Callable[[], datetime]
@@ -154,24 +62,36 @@ class Bench:
 class Slot:
     """One place on the bench."""
 
-    def __init__(self, label: str, place: str, bench: Bench, *, known: bool = True) -> None:
+    def __init__(
+        self, label: str, place: str, bench: Bench, *, properties: SlotProperties | None = None, known: bool = True
+    ) -> None:
         self.label = label
         self.place = place
+        self.properties = properties or SlotProperties()
         self.known = known
         self.state = SlotState.EMPTY
         self.plug: Plug | None = None
+        """The plug of the last visit; where boards move, each seating of a board is one."""
         self.visits_ended = 0
         """How many visits of this slot have ended since the station started, whether or not well."""
         self._bench = bench
         self._plugs = 0
+        self._programmer: Programmer | None = None
         self._next: Programmer | None = None
         self._stop: Stop | None = None
+        """Takes the line from the visit that runs."""
         self._task: asyncio.Task[None] | None = None
+        self._lookout = Lookout(
+            bench.looks,
+            Listener(saw=self._saw, broken=self._look_died, freed=self._go_on, changed=lambda: bench.changed(self)),
+        )
+        self._seated = self._closing = False
+        self._signs: list[asyncio.Future[str]] = []
         self._progress: Progress | None = None
         self._deadline = self._hard_deadline = float("inf")
         self._not_before = 0.0
         self._rival = self._elsewhere = ""
-        self._result: VisitResult | Blocked | None = None
+        self._result: Shown = None
         self._changed_at = bench.now()
         self._mac = ""
         self._chip_id = ""
@@ -180,7 +100,7 @@ class Slot:
     def light(self) -> Light:
         """What the light of this slot shows; a slot that waits shows how urgent its obstacle is."""
         if self.state is SlotState.WAITING and self._result is not None:
-            return MEANINGS[_reason_of(self._result)[0]].light
+            return MEANINGS[reason_of(self._result)[0]].light
         return LIGHTS[self.state]
 
     @property
@@ -189,19 +109,38 @@ class Slot:
         return self.state in (SlotState.BUSY, SlotState.CLOSING)
 
     @property
+    def free(self) -> bool:
+        """Whether the next board may be put here."""
+        return self.state in (SlotState.EMPTY, SlotState.READY)
+
+    @property
     def programmer(self) -> Programmer | None:
         """What is plugged in here now; while a visit is still being closed, what came after it."""
-        return self._next if self.plug is None else self.plug.programmer
+        return self._programmer or self._next
+
+    @property
+    def texts(self) -> Texts:
+        """What a person reads of this slot: page, terminal and log take it from here."""
+        return texts_of(self.state, self._result, self.properties, self._elsewhere)
+
+    # -- what happens to a slot ------------------------------------------------------------------------------------
+
+    def become(self, properties: SlotProperties) -> None:
+        """Something about this slot is known that was not."""
+        if properties != self.properties:
+            self.properties = properties
+            self._bench.changed(self)
 
     def plugged(self, programmer: Programmer) -> None:
         """A programmer appeared in this place."""
         if self.state is SlotState.CLOSING:
             self._next = programmer
             return
-        self._plugs += 1
-        self.plug = Plug(slot=self.label, programmer=programmer, number=self._plugs)
-        self._result, self._progress, self._mac, self._chip_id = None, None, "", ""
-        self._not_before, self._rival = 0.0, ""
+        self._programmer = programmer
+        self._not_before, self._lookout.died = 0.0, False
+        self._forget_board()
+        if not self.properties.board_moves:
+            self._count_plug(programmer)
         self._apply(SlotEvent.PLUGGED)
         self.try_to_start()
 
@@ -209,32 +148,31 @@ class Slot:
         """The programmer is gone: its line is released before anything else happens in this slot."""
         if self._stop is not None:
             self._stop.request(StopCause.UNPLUGGED)
+        self._lookout.interrupt(StopCause.UNPLUGGED)
         self._next = None
-        if self.plug is None:
+        if self._programmer is None:
             return
-        self.plug = None
+        self._programmer = self.plug = None
         self._bench.released(self.label)
-        early = self.state is SlotState.ACTION and _reason_of(self._result)[0] is Reason.UNPLUGGED
-        self._apply(SlotEvent.VANISHED if early else SlotEvent.UNPLUGGED)
+        self._apply(SlotEvent.VANISHED if self._left_early else SlotEvent.UNPLUGGED)
 
     def try_to_start(self) -> None:
-        """Begin the visit of a waiting slot unless the bench is blocked; harmless in any other state."""
-        if self.state is not SlotState.WAITING or self.plug is None or self._bench.clock() < self._not_before:
+        """Begin the visit of a waiting slot, or the watch of its socket, unless the bench is blocked; else harmless."""
+        if self.state is not SlotState.WAITING or self._bench.clock() < self._not_before or not self._line_is_free:
             return
         blocked = self._bench.blocked(self.label)
         if blocked is not None:
+            self._seated = False
             if blocked != self._result:
                 self._result = blocked
                 self._touch()
             return
         self._result = None
-        self._stop = Stop()
-        now = self._bench.clock()
-        self._deadline = now + self._bench.settings.progress_deadline_s
-        self._hard_deadline = now + self._bench.settings.job_deadline_s
-        self._apply(SlotEvent.STARTED)
-        self._task = asyncio.create_task(self._run(self.plug, self._stop), name=f"visit in {self.label}")
-        self._task.add_done_callback(self._after_run)
+        if self.properties.board_moves and not self._seated:
+            self._apply(SlotEvent.WATCHED)
+            self._go_on()
+        else:
+            self._start_visit()
 
     def tick(self) -> None:
         """End a visit that is past its deadline; called about twice a second."""
@@ -248,16 +186,44 @@ class Slot:
             self._result = self._duplicate()
             self._apply(SlotEvent.CONTESTED)
 
+    def lifted(self, mac: str) -> None:
+        """The board with this MAC was asked for and did not answer here: its light goes out if it still shows."""
+        if self.state not in RESULTS or self._mac != mac:
+            return
+        if not self.properties.board_moves:
+            self._bench.released(self.label)
+            self._apply(SlotEvent.LIFTED)
+            return
+        self._socket_is_empty()
+        self._lookout.interrupt(StopCause.SHUTDOWN)
+        self._go_on()
+
     def recorded(self, plug: Plug, committed: CommittedJob) -> None:
-        """A held result of `plug` is on record now; it is shown if that plug is still there."""
+        """A held result of `plug` is on record now; it is shown if that board is still there."""
         if self.state is SlotState.FAULT and self.plug == plug and isinstance(self._result, Held):
             self._apply_result(committed)
 
+    async def answers(self, mac: str) -> bool:
+        """Whether the board with this MAC is in this slot now, by a fresh sign of it."""
+        while self.state is SlotState.BUSY and self._task is not None:
+            sign: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            self._signs.append(sign)
+            ends: list[asyncio.Future[Any]] = [sign, self._task]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if sign.done():
+                return sign.result() == mac
+            if self.state is not SlotState.BUSY and reason_of(self._result)[0] in _BROKEN_OFF:
+                return False
+        return await self._lookout.ask(mac, lambda: self._where(mac))
+
     async def stop(self, cause: StopCause) -> None:
-        """End a running visit and wait until it is on record."""
-        if self._stop is not None and self.busy:
+        """End visit and watch, begin none again, and wait until the visit is on record."""
+        self._closing = True
+        if self._stop is not None:
             self._stop.request(cause)
+        self._lookout.interrupt(cause)
         await self.finished()
+        await self._lookout.ended()
 
     async def finished(self) -> None:
         """Wait until no visit is running."""
@@ -266,28 +232,46 @@ class Slot:
 
     def view(self) -> SlotView:
         """Return what a person sees of this slot."""
-        headline, words, deed, reason, cause = self._texts()
-        job = self._result if isinstance(self._result, CommittedJob) and self.state is not SlotState.EMPTY else None
+        texts, bare = self.texts, self.state in _BARE
+        job = self._result if isinstance(self._result, CommittedJob) and not bare else None
         progress = self._progress if self.state is SlotState.BUSY else None
         return SlotView(
             slot=self.label,
             place=self.place,
             known=self.known,
             light=self.light,
-            headline=headline,
-            words=words,
-            deed=deed,
+            headline=texts.headline,
+            words=texts.words,
+            deed=texts.deed,
             phase=progress.phase if progress else None,
             fraction=progress.fraction if progress else None,
             note=progress.note if progress else "",
-            mac=self._mac if self.state is not SlotState.EMPTY else "",
-            chip_id=self._chip_id if self.state is not SlotState.EMPTY else "",
+            mac="" if bare else self._mac,
+            chip_id="" if bare else self._chip_id,
             outcome=job.outcome if job else None,
-            reason=reason,
-            cause=cause,
+            reason=texts.reason,
+            cause=texts.cause,
             job_id=job.id if job else "",
             changed_at=self._changed_at.isoformat(timespec="milliseconds"),
+            unwatched=self._lookout.unwatched and self.state in RESULTS,
+            properties=in_words(self.properties) if self.known else "",
         )
+
+    # -- visits ----------------------------------------------------------------------------------------------------
+
+    def _start_visit(self) -> None:
+        assert self._programmer is not None  # noqa: S101 - WAITING has one
+        if self.properties.board_moves:
+            self._count_plug(self._programmer)
+        assert self.plug is not None  # noqa: S101 - counted here or when the programmer came
+        self._seated = False
+        self._stop = Stop()
+        now = self._bench.clock()
+        self._deadline = now + self._bench.settings.progress_deadline_s
+        self._hard_deadline = now + self._bench.settings.job_deadline_s
+        self._apply(SlotEvent.STARTED)
+        self._task = asyncio.create_task(self._run(self.plug, self._stop), name=f"visit in {self.label}")
+        self._task.add_done_callback(self._after_run)
 
     async def _run(self, plug: Plug, stop: Stop) -> None:
         loop = asyncio.get_running_loop()
@@ -309,17 +293,17 @@ class Slot:
         if error is not None:
             if self.busy and task is self._task:
                 self._stop = None
-                detail = f"{type(error).__name__}: {error}"
-                self._result = Finding(visit_id="", reason=Reason.STATION_BUG, detail=detail)
+                self._result = _bug(error)
                 self._apply(SlotEvent.NEEDS_TECHNICIAN)
                 self.visits_ended += 1
             self._bench.broken(self, error)
-        if self.plug is None:
+        if self._programmer is None:
             # The visit may have claimed its board's MAC after the plug had ended.
             self._bench.released(self.label)
         if self._next is not None:
             programmer, self._next = self._next, None
             self.plugged(programmer)
+        self._go_on()
 
     def _note_progress(self, plug: Plug, progress: Progress) -> None:
         if plug is not self.plug:
@@ -327,6 +311,10 @@ class Slot:
         previous, self._progress = self._progress, progress
         if progress.mac is not None and progress.chip_id is not None:
             self._mac, self._chip_id = progress.mac, format_chip_id(progress.chip_id)
+            for sign in self._signs:
+                if not sign.done():
+                    sign.set_result(progress.mac)
+            self._signs.clear()
         if previous != progress:
             allowed = progress.allow_s or self._bench.settings.progress_deadline_s
             self._deadline = self._bench.clock() + allowed
@@ -334,18 +322,98 @@ class Slot:
 
     def _duplicate(self) -> Finding:
         detail = f"{self.label} and {self._rival}"
-        return Finding(visit_id="", reason=Reason.DUPLICATE_MAC, detail=detail)
+        return Finding(visit_id="", reason=Reason.DUPLICATE_MAC, detail=detail, mac=self._mac)
 
     def _apply_result(self, result: VisitResult) -> None:
         """Show what came of a visit; a PASS whose MAC answers elsewhere too is not green for a moment."""
         event = event_of(result)
-        if isinstance(result, CommittedJob):
-            self._mac = result.mac or ""
-            self._chip_id = format_chip_id(result.chip_id) if result.chip_id is not None else ""
+        match result:
+            case CommittedJob():
+                self._mac = result.mac or ""
+                self._chip_id = format_chip_id(result.chip_id) if result.chip_id is not None else ""
+            case Finding() if result.mac:
+                self._mac, self._chip_id = result.mac, format_chip_id(chip_id_from_mac(result.mac))
+            case _:
+                pass
         if event is SlotEvent.PASSED and self._rival:
             result, event = self._duplicate(), SlotEvent.NEEDS_TECHNICIAN
         self._result, self._elsewhere = result, self._bench.free_slot(self.label)
         self._apply(event)
+
+    # -- looking into the socket -----------------------------------------------------------------------------------
+
+    @property
+    def _line_is_free(self) -> bool:
+        return self._programmer is not None and not self._closing and not self.busy and self._lookout.free
+
+    @property
+    def _left_early(self) -> bool:
+        early = _LEFT_EARLY if self.properties.board_moves else _PULLED_EARLY
+        return self.state is SlotState.ACTION and reason_of(self._result)[0] in early
+
+    def _go_on(self) -> None:
+        """The line is free: begin what this state asks for."""
+        programmer = self._programmer
+        if programmer is None or not self._line_is_free:
+            return
+        if self.state is SlotState.WAITING:
+            self.try_to_start()
+        if not self.properties.board_moves or self._lookout.died or not self._line_is_free:
+            return
+        if self._left_early:
+            self._socket_is_empty()
+        if self.state in (SlotState.READY, SlotState.PULLED):
+            self._lookout.watch_socket(programmer, self.properties)
+        elif self.state in RESULTS and reason_of(self._result)[0] not in _UNTIL_REPLUGGED:
+            # What asks for a hand asks for this very board as well; a verdict on it stands until it is gone.
+            seat_again = self.state is SlotState.ACTION
+            seated = Seated(mac=self._mac, left=left_by(self._result), seat_again=seat_again)
+            self._lookout.watch_board(programmer, self.properties, seated)
+
+    def _saw(self, seen: Seen) -> None:
+        if self._programmer is None or self.busy:
+            return
+        if seen is Seen.GONE:
+            if self.state in RESULTS:
+                self._socket_is_empty()
+        elif (self.state, SlotEvent.SEATED) in TRANSITIONS:
+            self._bench.released(self.label)
+            self._forget_board()
+            self._seated, self._not_before = True, 0.0
+            self._apply(SlotEvent.SEATED)
+
+    def _socket_is_empty(self) -> None:
+        """The board is out, its programmer stays; a board that left too early is spoken of until the next one comes."""
+        self._bench.released(self.label)
+        if self._left_early:
+            self._apply(SlotEvent.VANISHED)
+        else:
+            self._forget_board()
+            self._apply(SlotEvent.TAKEN)
+
+    def _look_died(self, error: BaseException) -> None:
+        if (self.state, SlotEvent.NEEDS_TECHNICIAN) in TRANSITIONS and self.state not in RESULTS and not self.busy:
+            self._result = _bug(error)
+            self._apply(SlotEvent.NEEDS_TECHNICIAN)
+        self._bench.broken(self, error)
+
+    def _where(self, mac: str) -> tuple[Programmer, SlotProperties] | None:
+        """Where to look for the board with this MAC; None when it cannot be in this slot."""
+        may_be_here = self._mac == mac and self.state in (*RESULTS, SlotState.WAITING)
+        if self._programmer is None or not may_be_here or self._closing:
+            return None
+        return self._programmer, self.properties
+
+    # -- small steps -----------------------------------------------------------------------------------------------
+
+    def _count_plug(self, programmer: Programmer) -> None:
+        self._plugs += 1
+        self.plug = Plug(slot=self.label, programmer=programmer, number=self._plugs)
+
+    def _forget_board(self) -> None:
+        """Nothing of the last board is left in this slot."""
+        self._result, self._progress, self._mac, self._chip_id = None, None, "", ""
+        self._rival, self._seated = "", False
 
     def _apply(self, event: SlotEvent) -> None:
         self.state = TRANSITIONS[self.state, event]
@@ -355,62 +423,6 @@ class Slot:
         self._changed_at = self._bench.now()
         self._bench.changed(self)
 
-    def _texts(self) -> tuple[str, str, str, str, str]:
-        """Headline, words, deed, reason and cause, all from the one table of reasons."""
-        match self.state:
-            case SlotState.EMPTY:
-                return "EMPTY", "", "", "", ""
-            case SlotState.BUSY:
-                return "BUSY", "", "", "", ""
-            case SlotState.PASS:
-                return Tray.GOOD, "passed", "unplug, put the board into GOOD", "", ""
-            case SlotState.CLOSING:
-                return _texts_of(Reason.UNPLUGGED, "")
-            case _:
-                return self._texts_of_result()
 
-    def _texts_of_result(self) -> tuple[str, str, str, str, str]:
-        headline, words, deed, reason, cause = _texts_of(*_reason_of(self._result))
-        if isinstance(self._result, CommittedJob) and self._result.outcome is Outcome.FAIL:
-            # An ERROR that the same board met in two slots is the board's: another tray than the reason's own.
-            headline, deed = Tray.BAD, MEANINGS[Reason.OUT_OF_LIMITS].deed
-        if self._elsewhere:
-            words, deed = (text.replace("another slot", f"slot {self._elsewhere}") for text in (words, deed))
-        return headline, words, deed, reason, cause
-
-
-def event_of(result: VisitResult) -> SlotEvent:
-    """Return what a result means for the slot; PASSED only for a closed job whose committed row says PASS."""
-    match result:
-        case CommittedJob(state=JobState.CLOSED, outcome=Outcome.PASS):
-            return SlotEvent.PASSED
-        case CommittedJob(outcome=Outcome.FAIL):
-            return SlotEvent.FAILED
-        case Held():
-            return SlotEvent.NEEDS_TECHNICIAN
-        case Finding(reason=Reason.UNPLUGGED):
-            return SlotEvent.NOTHING
-        case Finding(reason=reason) if reason in GATES:
-            return SlotEvent.NOTHING
-        case _:
-            return _EVENT_OF_LIGHT[MEANINGS[_reason_of(result)[0]].light]
-
-
-def _reason_of(result: VisitResult | Blocked | None) -> tuple[Reason, str]:
-    match result:
-        case Finding() | Blocked():
-            return result.reason, result.detail
-        case Held():
-            return Reason.RECORDS_UNWRITABLE, ""
-        case CommittedJob():
-            return Reason(result.reason or Reason.STATION_BUG), result.particulars
-        case None:
-            return Reason.STATION_BUG, "a slot without a result"
-
-
-def _texts_of(reason: Reason, detail: str) -> tuple[str, str, str, str, str]:
-    meaning = MEANINGS[reason]
-    headline = {Reason.NO_WORK_ORDER: "NO WORK ORDER", Reason.NO_RECIPE: "NO RECIPE"}.get(
-        reason, meaning.tray if meaning.tray is not Tray.NONE else "ACTION"
-    )
-    return headline, words_for(reason, detail), meaning.deed, reason, cause_of(reason, detail)
+def _bug(error: BaseException) -> Finding:
+    return Finding(visit_id="", reason=Reason.STATION_BUG, detail=f"{type(error).__name__}: {error}")

@@ -19,7 +19,7 @@ from station.adapters.lights import APPEARANCES, Colour
 from station.adapters.logs import one_line
 from station.adapters.records import VisitRow
 from station.floor import Floor
-from station.model import SlotView, StationView
+from station.views import SlotView, StationView
 
 _STYLES = {Colour.RED: "bold red", Colour.AMBER: "bold yellow", Colour.GREEN: "bold green", Colour.GREY: "dim"}
 _BAR_CELLS = 20
@@ -39,8 +39,20 @@ def bench_table(view: StationView) -> Table:
             slot.phase or "",
             _progress(slot),
             f"{slot.mac} {slot.chip_id}".strip(),
-            _text(" - ".join(part for part in (slot.words, slot.deed) if part) or slot.note),
+            _text(_what(slot) or slot.note),
         )
+    return table
+
+
+def pending_table(view: StationView) -> Table:
+    """Return the boards that are flashed and wait for their test, longest waiting first."""
+    title = f"flashed, not tested: {view.pending_count}"
+    table = Table(title=title, title_justify="left", expand=False)
+    for heading in ("board", "chip ID", "slot", "since", "what it waits for"):
+        table.add_column(heading, no_wrap=heading != "what it waits for")
+    for board in view.pending:
+        cells = (board.mac, board.chip_id, board.slot, _minute(board.since), board.words)
+        table.add_row(*(_text(cell) for cell in cells))
     return table
 
 
@@ -91,7 +103,9 @@ async def show_live(floor: Floor, console: Console) -> None:
 
 
 def _screen(view: StationView) -> Group:
-    return Group(*(_text(notice, style="bold red") for notice in view.notices), bench_table(view))
+    notices = (_text(notice, style="bold red") for notice in view.notices)
+    waiting = (pending_table(view),) if view.pending else ()
+    return Group(*notices, bench_table(view), *waiting)
 
 
 async def _write_changes(floor: Floor, console: Console) -> None:
@@ -117,6 +131,17 @@ def _cell(value: object) -> Text:
     text = _text(str(value or ""))
     text.no_wrap, text.overflow = True, "ellipsis"
     return text
+
+
+def _what(slot: SlotView) -> str:
+    """What happened and what to do; of a board that may have left unseen, as of when."""
+    said = " - ".join(part for part in (slot.words, slot.deed) if part)
+    return f"as of {_minute(slot.changed_at)}: {said}" if slot.unwatched else said
+
+
+def _minute(moment: str) -> str:
+    """`2026-11-22T12:03:04.567+00:00` as people read it: `2026-11-22 12:03 UTC`."""
+    return f"{moment[:16].replace('T', ' ')} UTC"
 
 
 def _state(slot: SlotView) -> Text:

@@ -52,6 +52,9 @@ _SAID_OVER_THE_LINE = (
     Reason.FILESYSTEM_LOST_DATA,
 )
 
+SILENCES = (Reason.NO_BOOT, Reason.REPL_SILENT)
+"""A board that was lifted says as little as one that does not work."""
+
 _SLOT_OR_BOARD = (
     Reason.LINK_UNRELIABLE,
     Reason.LINK_LOST,
@@ -87,7 +90,7 @@ def verdict_of(error: StationError, *, in_run_mode: bool = False) -> Verdict:
     """
     reason, detail = _reason_of(error)
     pending = (
-        reason is Reason.AWAITS_RUN_MODE
+        reason in (Reason.AWAITS_RUN_MODE, Reason.AWAITS_TEST_SLOT)
         or (reason is Reason.IDENTITY_MISMATCH and in_run_mode)
         or (reason is Reason.STOPPED_BY_REQUEST and detail in _FLASHED_BUT_NOT_TESTED)
     )
@@ -126,6 +129,12 @@ def same_in_two_slots(verdict: Verdict, slot: str, errors: Iterable[tuple[str, s
         return verdict
     detail = "; ".join(part for part in (verdict.detail, f"the same in slot {elsewhere[0]} before") if part)
     return Verdict(state=verdict.state, outcome=Outcome.FAIL, reason=verdict.reason, detail=detail)
+
+
+def never_flashed(verdict: Verdict) -> Verdict:
+    """Return what a verdict that leaves a flashed board waiting means for one that was only tested: its job is over."""
+    outcome = Outcome.ABORTED if verdict.reason is Reason.STOPPED_BY_REQUEST else Outcome.ERROR
+    return Verdict(state=JobState.CLOSED, outcome=outcome, reason=verdict.reason, detail=verdict.detail)
 
 
 def verdict_of_stop(cause: StopCause) -> Verdict:

@@ -1,57 +1,24 @@
 """What a visit is given and what comes of it: the tools, the order, and the three ways in which it ends on record.
 
 A visit is one plug of one slot. These are the words in which `station.slot` and `station.floor` speak with `station.job`;
-nothing here talks to a board. `Claims` is the one thing that all visits of a station share.
+nothing here talks to a board.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
+from station.claims import Claims
 from station.config import FlashingSection
-from station.errors import JobEnded
-from station.model import CommittedJob, HostFacts, JobEnd, JobStart, Lot, Phase, Plug, Progress, VisitEnd
+from station.model import CommittedJob, HostFacts, JobEnd, JobStart, Lot, Phase, Plug, VisitEnd
 from station.ports import Clock, Flasher, LineOpener, Recorder, ReplMaker, Stop
+from station.properties import ANY_SLOT, Learned, SlotProperties
 from station.reasons import Reason
 from station.recipe import Recipe
-
-
-class Claims:
-    """Which MAC is alive in which slot right now, to notice one MAC in two places. Thread-safe."""
-
-    def __init__(self) -> None:
-        self.on_contest: Callable[[str, str], None] = lambda _slot, _other: None
-        """Called, in the second board's thread, with the slot that had the MAC first and the one that has it now."""
-        self._macs: dict[str, str] = {}
-        self._contested: dict[str, str] = {}
-        self._lock = threading.Lock()
-
-    def claim(self, mac: str, slot: str) -> None:
-        """Say that `mac` answers in `slot`; raises `JobEnded` in this slot, and later in the other, when it is in two."""
-        with self._lock:
-            self._macs[slot] = mac
-            others = [other for other, claimed in self._macs.items() if claimed == mac and other != slot]
-            for other in others:
-                self._contested[other], self._contested[slot] = slot, other
-        for other in others:
-            self.on_contest(other, slot)
-        self.check(slot)
-
-    def check(self, slot: str) -> None:
-        """Raise `JobEnded` when the MAC of the board in `slot` answers in another slot too."""
-        with self._lock:
-            other = self._contested.get(slot)
-        if other is not None:
-            raise JobEnded(Reason.DUPLICATE_MAC, f"{slot} and {other}")
-
-    def release(self, slot: str) -> None:
-        """The plug of `slot` ended: its board is not there any more."""
-        with self._lock:
-            self._macs.pop(slot, None)
-            self._contested.pop(slot, None)
+from station.views import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +38,8 @@ class Tools:
     on_record: Callable[[JobStart, JobEnd], None]
     """Called in the slot's thread after a job was committed and read back."""
     operator: str = ""
+    learn: Callable[[str, Learned], None] = lambda _slot, _learned: None
+    """Called in the slot's thread with what was found out about the slot of this label."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +52,17 @@ class Visit:
     lot: Lot
     stop: Stop
     tell: Callable[[Progress], None]
+    properties: SlotProperties = ANY_SLOT
+    test_slots: tuple[str, ...] = ()
+    """Labels of the slots where a flashed board can be tested, this one aside."""
     until: Phase | None = None
     """Stop after this phase on request; never a PASS."""
+    some_pending: bool = False
+    """Whether any board waits for its test: then a firmware that is slow to answer is worth waiting for."""
+    again: bool = False
+    """Make the board once more although the records say that it is done."""
+    dump: Path | None = None
+    """Where an inspection leaves the content of the flash; None: nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +72,8 @@ class Finding:
     visit_id: str
     reason: Reason
     detail: str
+    mac: str = ""
+    """Whose board it is about, where that is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

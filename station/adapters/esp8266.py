@@ -2,8 +2,8 @@
 
 Promises that every broken conversation is judged by the bytes that were seen on the line, that a value which would
 blame the board (wrong chip, no MAC, flash id) was read twice, and that an unplug ends any of it at once: `LineStopped`
-and `PortGone` are no errors that esptool knows, so none of its retries can eat them. It resets the board itself and
-never lets esptool do so, never guesses after a failure, and never retries on its own what the job must see and record.
+and `PortGone` are no errors that esptool knows, so none of its retries can eat them. It must never guess after a failure,
+nor retry on its own what the job must see and record.
 """
 
 from __future__ import annotations
@@ -17,28 +17,18 @@ from typing import Any, Literal
 from station.adapters.compressed import Block, CompressedImages
 from station.adapters.esptool_library import library
 from station.adapters.line import SerialLine
-from station.adapters.link_evidence import PROBE, why_broken, why_no_loader
-from station.errors import IdentityInvalid, LinkCorrupt, LinkError, LoaderRefused, WrongChip
-from station.model import BootInto, FlashChip, Identity, chip_id_from_mac, format_mac
+from station.adapters.link_evidence import why_broken
+from station.adapters.loader_peek import peek_at
+from station.adapters.loader_search import ROM_BAUD, LoaderSearch
+from station.adapters.otp import OTP_ADDRESSES, identity_from_otp
+from station.errors import IdentityInvalid, LinkCorrupt, LinkError, LinkSilent, LoaderRefused, WrongChip
+from station.model import Answer, FlashChip, Identity, Peek
 from station.ports import Line
 
-ROM_BAUD = 115200
-"""The ROM finds our rate by itself; stub "2" takes this one for granted when it is asked for another."""
-BOOT_LOG_BAUD = 74880
-"""What the ROM's 115200 comes out as with the 26 MHz crystal that every ESP-01 has."""
-SYNCS_PER_RESET = 5
-LONG_SETTLE_S = 0.55
-"""Every second reset holds GPIO0 longer, for boards with a large capacitor at EN (as esptool does)."""
-LISTEN_S = 0.5
-PRESENCE_BYTES = 8
-"""The boot message has at least 40 bytes; a line that hangs in the air may catch a stray one."""
 CHECKSUM_REFUSED = 0xC100
 BLOCK_ATTEMPTS = 3
 SECTOR_BYTES = 4096
-STATUS_PROTECTION = 0xFC
-"""The bits of the flash's status register that are neither BUSY nor WRITE ENABLED."""
 
-_OTP_ADDRESSES = (0x3FF00050, 0x3FF00054, 0x3FF00058, 0x3FF0005C)
 _UART_CLOCKS_HZ = range(40_000_000, 100_000_000)
 """52 MHz with a 26 MHz crystal, 80 MHz with 40 MHz; anything else was misread."""
 _STUB_INFLATE_BYTES = 32 * 1024
@@ -78,7 +68,9 @@ class Esp8266Loader:
     def __init__(self, line: SerialLine, images: CompressedImages, stub_rates: dict[str, int]) -> None:
         self._line, self._images, self._stub_rates = line, images, stub_rates
         self._library = library()
+        self._search = LoaderSearch(line, self._library, stub_rates)
         self._esp: Any = None
+        self._ignores_start = False
 
     # --- ports.Loader ----------------------------------------------------------------------------------------------
 
@@ -86,24 +78,14 @@ class Esp8266Loader:
         """Reset the board into its loader where the line can, and synchronise, at most `attempts` times.
 
         A board that cannot be reset may still run a stub: that one is found too, also at the rate it was left at.
-        Raises `WrongChip`, `LinkSilent`, `LinkEcho`, `FirmwareAnswers` and `LinkCorrupt`; before the last four one
-        empty line was sent at 115200 and the board was listened to at its boot message's rate.
+        Raises `WrongChip`, `LinkSilent`, `LinkEcho`, `FirmwareAnswers` and `LinkCorrupt`; before the last four `PROBE`
+        was sent at 115200, and a board that can be reset was listened to at its boot message's rate unless its
+        MicroPython answered. No attempt is made that cannot help: `LinkSilent` comes after the first when not a byte
+        did, and so do an echo, and a firmware on a line by which it was not reset.
         """
-        began = self._line.mark()
-        for attempt in range(attempts):
-            self._line.set_baud(ROM_BAUD)
-            self._line.reset_board(BootInto.LOADER, LONG_SETTLE_S if attempt % 2 else None)
-            if self._synchronise_somewhere():
-                self._check_chip()
-                return
-        self._line.set_baud(ROM_BAUD)
-        self._line.send(PROBE)
-        self._listen()
-        self._line.set_baud(BOOT_LOG_BAUD)
-        self._line.reset_board(BootInto.LOADER)
-        self._listen()
-        self._line.set_baud(ROM_BAUD)
-        raise why_no_loader(sent=self._line.sent_since(began), received=self._line.received_since(began))
+        self._esp = None
+        self._esp = self._search.connect(attempts)
+        self._check_chip()
 
     def read_identity(self) -> Identity:
         """Read the OTP words; raises `IdentityInvalid` when the same unusable words came twice."""
@@ -115,11 +97,59 @@ class Esp8266Loader:
                 raise LinkCorrupt("the identity words read differently each time") from None
             raise
 
-    def start_stub(self) -> None:
-        """Upload and start the flasher stub; one that runs already is kept."""
-        if not self._esp.IS_STUB:
-            with self._asking("start the flasher stub"):
-                self._esp = self._esp.run_stub(self._library.stub_program)
+    def start_stub(self, *, legacy: bool = False) -> None:
+        """Upload and start the flasher stub; one that runs already is kept, whichever it is.
+
+        Stub "2" is the better writer; only the `legacy` one leaves into the firmware when `start_firmware` asks it to.
+        """
+        esp = self._loader()
+        if esp.IS_STUB:
+            return
+        program = self._library.legacy_stub_program if legacy else self._library.stub_program
+        if not esp.sync_stub_detected:
+            self._ignores_start = not legacy
+        with self._asking("start the flasher stub"):
+            self._esp = esp.run_stub(program)
+
+    def start_firmware(self) -> None:
+        """Let ROM or legacy stub start what is in flash, without a reset; our side is at 115200 afterwards.
+
+        Nothing answers: whether the firmware came up only its own words tell. The stub is brought down to 115200 first,
+        so that no rate has to be changed while the order is on its way. Afterwards the loader is gone: `connect` is
+        needed. Raises `RuntimeError` when this conversation uploaded a stub "2", which takes the order and ignores it.
+        """
+        esp = self._loader()
+        if esp.IS_STUB and self._ignores_start:
+            raise RuntimeError('stub "2" cannot start the firmware; call start_stub(legacy=True)')
+        if esp.IS_STUB:
+            self.set_baud(ROM_BAUD)
+        with self._asking("start the firmware"):
+            if esp.IS_STUB:
+                esp.command(esp.ESP_CMDS["RUN_USER_CODE"], wait_response=False)
+            else:
+                # As esptool's soft_reset(), but without waiting for an answer: with it came the firmware's first words.
+                esp.flash_begin(0, 0, logging=False)
+                esp.command(esp.ESP_CMDS["FLASH_END"], struct.pack("<I", 1), wait_response=False)
+        self._esp = None
+        self._stub_rates.pop(self._line.node, None)
+
+    def peek(self, *, knock: bool) -> Peek:
+        """Look who is there, without a reset: one SYNC at 115200, and at the rate where a stub was left, if any was.
+
+        `knock` sends `PROBE` as well where no loader answers. Of a loader the MAC is read, twice; it stays empty when
+        it is none or reads differently. What was waiting to be read is discarded first. Our side is at 115200 then,
+        and this object as if new: whoever wants more of the loader calls `connect`.
+        """
+        self._esp = None
+        stub_baud = self._stub_rates.get(self._line.node, ROM_BAUD)
+        # Twice at the stub's: what it made of the SYNC at another rate may have opened a frame, which the next one ends.
+        bauds = (ROM_BAUD,) if stub_baud == ROM_BAUD else (ROM_BAUD, stub_baud, stub_baud)
+        seen, baud = peek_at(self._line, bauds, knock=knock)
+        if baud == ROM_BAUD or seen.answer is Answer.FIRMWARE:
+            self._stub_rates.pop(self._line.node, None)
+        if self._line.baudrate != ROM_BAUD:
+            self._line.set_baud(ROM_BAUD)
+        return seen
 
     def set_baud(self, baud: int) -> None:
         """Change the rate on both sides and hear the board at the new one; needs the stub."""
@@ -147,7 +177,7 @@ class Esp8266Loader:
 
         A flash that does not answer reads as 0xFFFFFF or 0x000000, with size None.
         """
-        esp = self._esp
+        esp = self._loader()
         with self._asking("read the flash id"):
             self._library.attach_flash(esp)
             first, second = esp.flash_id(cache=False), esp.flash_id(cache=False)
@@ -197,14 +227,26 @@ class Esp8266Loader:
     def clear_write_protection(self) -> None:
         """Write 0 to the flash status register, for good: the firmware has to write, too."""
         with self._asking("clear the write protection"):
-            self._esp.write_status(0, num_bytes=2, set_non_volatile=True)
+            self._loader().write_status(0, num_bytes=2, set_non_volatile=True)
 
-    # --- beyond ports.Loader ---------------------------------------------------------------------------------------
+    def read_flash(self, offset: int, length: int, on_progress: Callable[[int], None]) -> bytes:
+        """Return a region of flash; needs the stub. `on_progress` gets the bytes that have come so far.
 
-    def read_write_protection(self) -> int:
-        """Return the protection bits of the flash's status register (0x1C: blocks, 0x80: locked); 0 is unprotected."""
-        with self._asking("read the write protection"):
-            return int(self._esp.read_status(num_bytes=1)) & STATUS_PROTECTION
+        The stub computes an MD5 over what it reads and sends it along; what does not agree is `LinkCorrupt`.
+        """
+        esp, doing = self._stub(), f"read the flash at {offset:#x}"
+        if not length:
+            return b""
+        with self._asking(doing):
+            try:
+                return bytes(esp.read_flash(offset, length, lambda done, _length, _offset: on_progress(done)))
+            except self._library.refused:
+                raise
+            except (self._library.fatal_error, IndexError) as broken:
+                # Not judged by its words as other answers are: what is in a flash may look like a banner or a prompt.
+                if not self._line.answer:
+                    raise LinkSilent(f"{doing}: no answer") from broken
+                raise LinkCorrupt(f"{doing}: bytes arrive damaged") from broken
 
     def answers_as(self) -> Literal["stub", "rom"] | None:
         """Return who answers a SYNC now, without a reset: tried at 115200, then at the rate the stub was last told.
@@ -213,7 +255,8 @@ class Esp8266Loader:
         firmware, hang, or be gone: `probe_presence` tells). After "stub" or "rom" this loader may be used on as after
         `start_stub` or `connect`. Raises `PortGone`, `AdapterHung`, `LineStopped`.
         """
-        if not self._synchronise_somewhere():
+        self._esp = self._search.synchronise()
+        if self._esp is None:
             return None
         if not self._esp.sync_stub_detected:
             return "rom"
@@ -225,14 +268,7 @@ class Esp8266Loader:
 
         None when this line cannot reset. Afterwards the board is in its loader and needs `connect`. Raises as above.
         """
-        self._line.set_baud(BOOT_LOG_BAUD)
-        self._line.discard_input()
-        began = self._line.mark()
-        can_reset = self._line.reset_board(BootInto.LOADER)
-        if can_reset:
-            self._listen()
-        self._line.set_baud(ROM_BAUD)
-        return len(self._line.received_since(began)) >= PRESENCE_BYTES if can_reset else None
+        return self._search.probe_presence()
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
@@ -257,34 +293,15 @@ class Esp8266Loader:
             return LinkCorrupt(f"{message}: bytes arrive damaged")
         return LoaderRefused(message, code)
 
+    def _loader(self) -> Any:
+        if self._esp is None:
+            raise RuntimeError("nobody was synchronised with; call connect() first")
+        return self._esp
+
     def _stub(self) -> Any:
         if self._esp is None or not self._esp.IS_STUB:
             raise RuntimeError("this needs the flasher stub; call connect() and start_stub() first")
         return self._esp
-
-    def _synchronise_somewhere(self) -> bool:
-        """Whether a loader answers our SYNC at the ROM's rate, or at the one a stub was last spoken to at."""
-        rates = dict.fromkeys((ROM_BAUD, self._stub_rates.get(self._line.node, ROM_BAUD)))
-        return any(self._synchronise(baud) for baud in rates)
-
-    def _synchronise(self, baud: int) -> bool:
-        """Whether a loader answers our SYNC at `baud`."""
-        self._line.set_baud(baud)
-        self._esp = self._library.rom(self._line, baud)
-        for _ in range(SYNCS_PER_RESET):
-            try:
-                self._esp.flush_input()
-                self._esp.sync()
-            except (self._library.fatal_error, IndexError, LinkCorrupt):
-                self._line.pause(0.05)
-            else:
-                return True
-        return False
-
-    def _listen(self) -> None:
-        """Let the board speak for a while; what it says is in the transcript."""
-        self._line.pause(LISTEN_S)
-        self._line.discard_input()
 
     def _check_chip(self) -> None:
         """Raise `WrongChip` unless this is an ESP8266; one wrong reading is not believed."""
@@ -298,8 +315,9 @@ class Esp8266Loader:
                 raise WrongChip(f"chip magic {magic:#010x}, an ESP8266 has {expected:#010x}")
 
     def _read_otp(self) -> tuple[int, int, int, int]:
+        esp = self._loader()
         with self._asking("read the identity words"):
-            first, second, third, fourth = (self._esp.read_reg(address) for address in _OTP_ADDRESSES)
+            first, second, third, fourth = (esp.read_reg(address) for address in OTP_ADDRESSES)
         return first, second, third, fourth
 
     def _send_block(self, block: Block, number: int, timeout_s: float) -> None:
@@ -330,29 +348,3 @@ class Esp8266Loader:
         erases = -(-block.inflated_bytes // _STUB_INFLATE_BYTES) + 1
         megabytes = (block.inflated_bytes + erases * _ERASE_BLOCK_BYTES) / 1e6
         return max(self._library.default_timeout_s, self._library.erase_write_timeout_s_per_mb * megabytes)
-
-
-def identity_from_otp(words: tuple[int, int, int, int]) -> Identity:
-    """Return the identity that the words at 0x3FF00050, 54, 58 and 5C name; raises `IdentityInvalid`.
-
-    The rule is that of esptool's `ESP8266ROM.read_mac`; beyond it a MAC is refused that no factory gave: multicast,
-    or an OUI or a board number of only zeros or only ones (words that were never written, or that do not read).
-    """
-    low, middle, _, high = words
-    observed = " ".join(f"{word:08x}" for word in words)
-    selector = (middle >> 16) & 0xFF
-    if high:
-        oui = (high & 0xFFFFFF).to_bytes(3, "big")
-    elif selector in _OLD_OUIS:
-        oui = _OLD_OUIS[selector]
-    else:
-        raise IdentityInvalid(f"unknown OUI selector {selector:#04x}", observed)
-    number = bytes(((middle >> 8) & 0xFF, middle & 0xFF, low >> 24))
-    mac = format_mac(oui + number)
-    if oui[0] & 1 or {oui, number} & {bytes(3), b"\xff\xff\xff"}:
-        raise IdentityInvalid(f"{mac} is no board's address", mac)
-    return Identity(mac=mac, chip_id=chip_id_from_mac(mac), otp_words=words)
-
-
-_OLD_OUIS = {0: b"\x18\xfe\x34", 1: b"\xac\xd0\x74"}
-"""The two OUIs that are not stored but named by a selector byte."""

@@ -30,7 +30,9 @@ class Library:
     rom: Any
     """ESP8266ROM, with `check_command` of ours; `rom.STUB_CLASS` is the stub's side of it."""
     stub_program: Any
-    """The flasher stub that is uploaded, read once; esptool's default is version 2."""
+    """The flasher stub that is uploaded, read once: version 2."""
+    legacy_stub_program: Any
+    """Version 1: slower to upload, but it obeys RUN_USER_CODE, which version 2 takes and ignores."""
     attach_flash: Any
     """`attach_flash(esp)`: configure SPI, wake a stuck XMC flash, reset the flash."""
     detect_flash_size: Any
@@ -67,7 +69,8 @@ def _load() -> Library:
     rom = _rom(esp8266.ESP8266ROM, esp8266.ESP8266StubLoader, util.FatalError, refused)
     return Library(
         rom=rom,
-        stub_program=loader.StubFlasher(rom),
+        stub_program=_stub_program(loader, rom, "2"),
+        legacy_stub_program=_stub_program(loader, rom, "1"),
         attach_flash=cmds.attach_flash,
         detect_flash_size=cmds.detect_flash_size,
         flash_size_bytes=util.flash_size_bytes,
@@ -92,6 +95,15 @@ def _no_configuration() -> Iterator[str]:
             del os.environ[CONFIG_VARIABLE]
             if before is not None:
                 os.environ[CONFIG_VARIABLE] = before
+
+
+def _stub_program(loader: Any, rom: Any, version: str) -> Any:
+    """Read one version of the flasher stub, without esptool's process-wide choice of another."""
+
+    class OneVersion(loader.StubFlasher):  # type: ignore[misc]  # esptool has no types
+        STUB_SUBDIRS = (version,)
+
+    return OneVersion(rom)
 
 
 def _silence(loader: Any, logger: Any) -> None:

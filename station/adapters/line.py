@@ -4,7 +4,7 @@ Promises that every failure of the device leaves as one exception of ours (a van
 `SerialException`, `OSError` or `termios.error`, depending on the call), that `stop` ends whatever its user is doing at
 once and for good, and that no byte from the board goes unrecorded: what is discarded was read first. The modem lines
 are only ever set together, by one ioctl: two would reset a board behind a two-transistor circuit by the way. It must
-never touch the lines of a port that is wired by hand, and never interpret what a board says.
+never touch the lines where they reach no reset pin (`may_reset` False), and never interpret what a board says.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import serial
 
 from station.adapters.line_errors import error_number, line_error
 from station.errors import AdapterHung, LineStopped, LinkCorrupt, PortGone
-from station.model import BootInto, Programmer, StopCause, Wiring
+from station.model import BootInto, Programmer, StopCause
 from station.ports import Stop
 
 TRANSCRIPT_BYTES = 64 * 1024
@@ -53,7 +53,7 @@ class Mark:
 class SerialLine(serial.Serial):
     """An open tty, raw 8N1, exclusive; implements `ports.Line` and the part of pyserial that esptool uses.
 
-    Used from one thread; only `stop` may be called from another. With `Wiring.MANUAL` the modem lines are never
+    Used from one thread; only `stop` may be called from another. With `may_reset` False the modem lines are never
     touched. `en_low_s` is how long a reset holds EN down, `settle_s` how long GPIO0 stays low after it.
     """
 
@@ -62,7 +62,7 @@ class SerialLine(serial.Serial):
         node: str,
         *,
         baud: int,
-        wiring: Wiring = Wiring.AUTO,
+        may_reset: bool = True,
         en_low_s: float = 0.1,
         settle_s: float = 0.05,
     ) -> None:
@@ -76,7 +76,7 @@ class SerialLine(serial.Serial):
         self._sent = bytearray()
         self._request = self._request_before = Mark(0, 0)
         self._node = node
-        self._has_reset_lines = wiring is Wiring.AUTO
+        self._has_reset_lines = may_reset
         self._stop_cause: StopCause | None = None
         self._stop_lock = threading.Lock()
         self._stop_fd: int | None = None
@@ -190,6 +190,16 @@ class SerialLine(serial.Serial):
                 return False
             self.pause(hold_s)
         return True
+
+    def hold_boot_pin(self, *, low: bool) -> bool:
+        """Hold GPIO0 low by DTR, or release it, without a reset; False when this port cannot.
+
+        A board that gets power meanwhile starts its loader. A reset releases the pin, and so does the kernel when the
+        port is closed.
+        Raises `PortGone`, `AdapterHung`, `LineStopped`.
+        """
+        self._check_stopped()
+        return self._set_lines(dtr=low, rts=False)
 
     def stop(self, cause: StopCause) -> None:
         """Take the line away, from any thread, at once; the first cause stays."""
@@ -384,20 +394,26 @@ class SerialLine(serial.Serial):
 class TtyOpener:
     """Opens programmers that are real ttys (a pty will do); implements `ports.LineOpener`."""
 
-    def __init__(self, *, wiring: Wiring = Wiring.AUTO, en_low_s: float = 0.1, settle_s: float = 0.05) -> None:
-        """`wiring` says whether the modem lines reach the boards; `en_low_s` and `settle_s` as in `SerialLine`."""
-        self._wiring, self._en_low_s, self._settle_s = wiring, en_low_s, settle_s
+    def __init__(self, *, en_low_s: float = 0.1, settle_s: float = 0.05) -> None:
+        """`en_low_s` and `settle_s` as in `SerialLine`."""
+        self._en_low_s, self._settle_s = en_low_s, settle_s
 
-    def open(self, programmer: Programmer, baud: int, stop: Stop) -> SerialLine:
-        """Open the programmer's tty and attach it to `stop`.
+    def open(self, programmer: Programmer, baud: int, stop: Stop, *, may_reset: bool = True) -> SerialLine:
+        """Open the programmer's tty and attach it to `stop`; `may_reset` says whether its modem lines reach the board.
 
         Raises `PortBusy`, `PortDenied`, `PortMissing`, `AdapterHung`, `LineStopped`, and `PortGone` also when the
         node belongs to another device by now: the lowest free `ttyUSB` number is given out again.
         """
         stop.check()
-        line = SerialLine(
-            programmer.node, baud=baud, wiring=self._wiring, en_low_s=self._en_low_s, settle_s=self._settle_s
-        )
+        try:
+            line = SerialLine(
+                programmer.node, baud=baud, may_reset=may_reset, en_low_s=self._en_low_s, settle_s=self._settle_s
+            )
+        except AdapterHung as hung:
+            # Pulled while it was being opened: the same errno as from an adapter that hangs.
+            if programmer.sysfs_path.startswith("/sys/") and not Path(programmer.sysfs_path).exists():
+                raise PortGone(str(hung)) from None
+            raise
         if not _belongs_to(line, programmer):
             line.close()
             raise PortGone(f"{programmer.node} belongs to another device now")

@@ -15,8 +15,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric
 
-from station.model import HostFacts, JobEnd, JobState, Light, Outcome, Phase, SlotView, StationView
+from station.model import HostFacts, JobEnd, JobState, Light, Outcome, Phase
 from station.reasons import Reason
+from station.views import SlotView, StationView
 
 # Around the times measured per phase on the reference chip (docs/metrics.md): reset and identity take 0.3 to 3 s, MD5 of a
 # chip 0.5 s, write after erase 12 s at 460800, about 20 s at 230400 and 40 s at 115200, three times that on slow flash, a
@@ -110,9 +111,14 @@ class Metrics:
         """Note how many finished results wait to be written."""
         self._backlog.set(rows)
 
-    def pending_jobs(self, jobs: int) -> None:
-        """Note how many boards are flashed and wait for their second plug."""
+    def pending_jobs(self, jobs: int, oldest_s: float) -> None:
+        """Note how many boards are flashed and wait for their test, and how long the oldest has waited; 0 for none."""
         self._pending.set(jobs)
+        self._pending_oldest.set(oldest_s)
+
+    def rejected(self, modules: int) -> None:
+        """Note how many modules a person booked out of the current lot by hand; they are in no yield."""
+        self._rejected.set(modules)
 
     def log_event_dropped(self) -> None:
         """Count a log event that was thrown away because nobody reads the log."""
@@ -192,6 +198,16 @@ class Metrics:
         )
         self._backlog = Gauge("station_database_backlog", "Finished results not yet written.", registry=registry)
         self._pending = Gauge("station_pending_jobs", "Boards flashed, waiting for their test.", registry=registry)
+        self._pending_oldest = Gauge(
+            "station_pending_oldest_seconds",
+            "How long the oldest board has waited for its test; 0 when none waits.",
+            registry=registry,
+        )
+        self._rejected = Gauge(
+            "station_rejected_modules",
+            "Modules booked out of the current lot by hand, without a MAC.",
+            registry=registry,
+        )
         self._ready = Gauge("station_ready", "1 when the station can take a board.", registry=registry)
         self._udev_heard = Gauge("station_udev_heard", "1 when plugs are heard of.", registry=registry)
         self._writable = Gauge("station_database_writable", "1 when records can be written.", registry=registry)

@@ -60,6 +60,8 @@ POLL_INTERRUPTING = b"\r\x03\x03\x01"
 
 _OVERLAP = 64
 _MARKS_OF_BOOT = (b"ets Jan", b"MicroPython v")
+# The last two wait for the rest of something that was typed before, be it a SYNC that the prompt took for words.
+_FRIENDLY = re.compile(rb">>> |\r\n(?:\.\.\.|===) ")
 _BANNER = re.compile(rb"MicroPython v[^\r\n]{0,200}")
 _CORRUPT = re.compile(rb"looks corrupt|appears to be corrupted")
 _RESTART = re.compile(rb"ets Jan|rst cause:|MicroPython v\d|Fatal exception \(|epc1=|soft reboot\r\n")
@@ -143,7 +145,7 @@ class BootScan:
     @property
     def interpreter_runs(self) -> bool:
         """Whether the REPL is up, so that Ctrl-C cannot interrupt the making of the filesystem any more."""
-        return self._boots[b"MicroPython v"] > 0 or self._prompts or b">>> " in self._said[-4096:]
+        return self._boots[b"MicroPython v"] > 0 or self._prompts or bool(_FRIENDLY.search(self._said[-4096:]))
 
     @property
     def banner(self) -> str:

@@ -125,6 +125,8 @@ class Board:
                     settled += self._settle(stub.greet(effect.at_s))
                 case StartUnknown():
                     self._loader = None
+                case RunFlash() if self.chip.fault("no_soft_start") is not None:
+                    pass  # ROM or stub, it goes on listening
                 case RunFlash():
                     self._loader = None
                     settled += self._follow(self.chip.start_flash(), effect.at_s)

@@ -27,6 +27,9 @@ MAX_SEGMENTS = 16
 FLASH_MODE_DOUT = 3
 """Header byte 2: 0 qio, 1 qout, 2 dio, 3 dout."""
 
+LOADER_MODE = "(1,7)"
+"""The boot mode that the ROM prints when GPIO0 was low."""
+
 WINBOND_1M = 0x1440EF
 PUYA_1M = 0x146085
 WINBOND_512K = 0x1340EF
@@ -112,15 +115,23 @@ class Chip:
         return token in self._spent
 
     def boot(self, *, gpio0_low: bool, cause: ResetCause) -> Boot:
-        """Start the chip: sample the boot pin when the cause is a rise of EN or of the supply, else use the latch."""
+        """Start the chip: sample the boot pin when the cause is a rise of EN or of the supply, else use the latch.
+
+        So a board whose firmware was started by its loader is back in the loader after a reset by software, or, with
+        `soft_reset_hangs`, nowhere.
+        """
         self.flash.board_resets()
         self.reset_cause = cause
         if cause.samples_pins:
             self._gpio0_was_low = gpio0_low and self.fault("run_mode") is None
         if self.fault("no_answer") is not None or self.fault("echo") is not None:
             return Boot(to=BootTo.NOWHERE, chatter=b"")
+        if self._gpio0_was_low and not cause.samples_pins and self.fault("soft_reset_hangs") is not None:
+            # As heard from real boards (esp8266/Arduino issues 793 and 1722): two boot messages, and then nothing.
+            chatter = _banner(cause, LOADER_MODE) + _banner(ResetCause.WATCHDOG, LOADER_MODE) + b"wdt reset\r\n"
+            return Boot(to=BootTo.NOWHERE, chatter=chatter)
         if self._gpio0_was_low:
-            return Boot(to=BootTo.LOADER, chatter=_banner(cause, "(1,7)"))
+            return Boot(to=BootTo.LOADER, chatter=_banner(cause, LOADER_MODE))
         return self.start_flash(_banner(cause, "(3,7)"))
 
     def start_flash(self, banner: bytes = b"") -> Boot:

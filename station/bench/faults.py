@@ -62,7 +62,7 @@ _LISTED: dict[str, tuple[ArgumentKind, str]] = {
     "small_flash": (ArgumentKind.NONE, "a 512 KB flash"),
     "fake_flash": (ArgumentKind.NONE, "the flash claims 1 MB and wraps at 512 KB"),
     "puya": (ArgumentKind.NONE, "a PUYA flash: vendor 85, erases in 8 ms"),
-    "puya_loses": (ArgumentKind.NONE, "a PUYA flash that forgets at each reset what the firmware wrote"),
+    "puya_loses": (ArgumentKind.NONE, "a PUYA flash that forgets at each reset, hard or soft, what the firmware wrote"),
     "needs_dout": (ArgumentKind.NONE, "the board starts only an image whose flash mode is dout"),
     "slow_flash": (ArgumentKind.NONE, "flash three times slower than usual"),
     "no_boot": (ArgumentKind.NONE, "the image is fine and no firmware comes up"),
@@ -80,6 +80,11 @@ _LISTED: dict[str, tuple[ArgumentKind, str]] = {
     "twin_chip_id": (ArgumentKind.SLOT, "SLOT: same chip ID as the board in SLOT, another MAC"),
     "duplicate_mac": (ArgumentKind.SLOT, "SLOT: same MAC as the board in SLOT, both alive"),
     "reused_mac": (ArgumentKind.NONE, "a MAC the records know with another flash id"),
+    "soft_reset_hangs": (
+        ArgumentKind.NONE,
+        "after a start by software a reset by software ends in silence, until EN or the power goes",
+    ),
+    "no_soft_start": (ArgumentKind.NONE, "the loader does not start the firmware when it is asked to"),
     "adapter_deaf": (
         ArgumentKind.NONE,
         "after a few answers the programmer returns nothing until it is plugged in again",

@@ -90,6 +90,10 @@ class FlashFilesystem:
         self._config = self._configure()
         _do(lfs.format, LFSFilesystem(), self._config)
 
+    def unmount(self) -> None:
+        """Forget what is mounted and every open file: what was not closed or flushed is gone. Harmless when nothing is."""
+        self._mounted, self._files = None, {}
+
     def close_all(self) -> None:
         """Close every open file, as the firmware's sweep does at a soft reset: what they hold is written."""
         for handle in list(self._files):

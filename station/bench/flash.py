@@ -143,7 +143,7 @@ class NorFlash:
             self._before_firmware = bytes(self.data)
 
     def board_resets(self) -> None:
-        """The board resets: a forgetful part loses what was written since its firmware started."""
+        """The board resets, or its firmware does: a forgetful part loses what was written since the firmware started."""
         if self._before_firmware is not None:
             self.data[:] = self._before_firmware
             self._before_firmware = None

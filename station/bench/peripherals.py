@@ -112,6 +112,7 @@ class Peripherals:
             "radio.keep": self._write_settings,
             "radio.start": self._start_radio,
             "board.reset": lambda: self._end(ResetCause.SOFTWARE),
+            "board.soft_reset": self._soft_reset,
             "file.open": files.open,
             "file.read": lambda handle, length: files.read(handle, min(length, MAX_TRANSFER_BYTES)),
             "file.write": lambda handle, data: files.write(handle, bytes.fromhex(data)),
@@ -126,7 +127,7 @@ class Peripherals:
             "files.rename": files.rename,
             "files.mount": files.mount,
             "files.format": files.format,
-            "files.close_all": files.close_all,
+            "files.unmount": files.unmount,
         }
 
     def _read_flash(self, address: int, length: int) -> bytes:
@@ -153,6 +154,15 @@ class Peripherals:
     def _end(self, cause: ResetCause) -> None:
         self._was_reset = True
         self._reset(cause)
+
+    def _soft_reset(self) -> None:
+        """MicroPython's own: its sweep closes what is still open (main.c), then the filesystem is mounted afresh."""
+        try:
+            self._files.close_all()
+        finally:
+            self._files.unmount()
+            self._flash.board_resets()
+            self._flash.firmware_starts()
 
     def _need_room(self, address: int, length: int) -> None:
         """The SDK refuses what lies beyond the size in the image header, whatever the chip has."""

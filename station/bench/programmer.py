@@ -1,8 +1,8 @@
-"""A virtual CH340 programmer with an ESP-01 in it: a tty on one side, a board on the other, and the two control lines.
+"""A virtual CH340 programmer and the ESP-01 in it: a tty on one side, a board on the other, two control lines, a jumper.
 
-Promises that any serial client may be pointed at it, that a client inside the process also has DTR and RTS (the usual
-two-transistor circuit), and that pulling it looks like pulling a real one. Everything happens on one event loop;
-`set_lines` alone may be called from other threads. It must never judge a board.
+Promises that any serial client may be pointed at it, that a client inside the process also has DTR and RTS, that GPIO0
+counts only while the board gets power or EN rises, and that pulling it looks like pulling a real one. Everything happens
+on one event loop; `set_lines` alone may be called from other threads. It must never judge a board.
 """
 
 import errno
@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from threading import get_ident
-from typing import Literal, Protocol
+from typing import Protocol, assert_never
 
 from station.bench.board import Board, BoardEffect, Say, StartFirmware
 from station.bench.chip import Chip, ResetCause
@@ -19,6 +19,7 @@ from station.bench.faults import Fault
 from station.bench.link import Link, LinkCounts
 from station.bench.loader import Mishap, Restart
 from station.bench.wire import BAUD_TOLERANCE, Noise, byte_s
+from station.properties import Gpio0, Reset
 
 FIRMWARE_BAUD = 115200
 EN_RISE_S = 0.005
@@ -31,8 +32,21 @@ DEAF_AFTER_FRAMES = 12
 ADAPTER_FAULTS = ("adapter_deaf", "adapter_hung")
 """Faults of the programmer, though a board brings them: pulling it out cures them."""
 
-Wiring = Literal["lines", "none"]
-BootSwitch = Literal["rom", "run", "auto"]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgrammerKind:
+    """How a programmer is built, whatever the station believes about its slot.
+
+    `reset` LINES has RTS on EN (low while RTS is asserted and DTR is not), `gpio0` LINES has DTR on GPIO0 (low while DTR is
+    asserted and RTS is not); HAND is a jumper, which `jumper_low` says how it is set at first: None is a hand that thinks,
+    and grounds the pin for every board without a bootable image. With `close_cuts_power` closing the port is a power
+    cycle: no real programmer has that, but a client of a pty has no other.
+    """
+
+    reset: Reset = Reset.LINES
+    gpio0: Gpio0 = Gpio0.LINES
+    jumper_low: bool | None = True
+    close_cuts_power: bool = False
 
 
 class RunningFirmware(Protocol):
@@ -67,10 +81,9 @@ class ProgrammerStats:
 class VirtualProgrammer:
     """One programmer. Make it anywhere, use it on the loop's thread only (`set_lines` excepted).
 
-    `wiring` "lines" has DTR and RTS on EN and GPIO0; with "none" closing the port is the power cycle (unless
-    `close_cuts_power` says otherwise) and `boot`, the switch for GPIO0, decides where the board comes up: "auto" is the
-    loader until a bootable image is in flash. `on_progress_fault` is called when a hand should pull the programmer
-    (`unplug@N`) or has lifted the board (`removed@N`).
+    `jumper_low` is how the jumper is set, where the programmer's `kind` has one; like every other level of GPIO0 it is
+    looked at when the board gets power or EN rises, and at no other time. `on_progress_fault` is called when a hand should
+    pull the programmer (`unplug@N`) or has lifted the board (`removed@N`).
     """
 
     def __init__(
@@ -78,17 +91,14 @@ class VirtualProgrammer:
         *,
         chip: Chip | None,
         boot_firmware: BootFirmware,
-        wiring: Wiring,
-        boot: BootSwitch,
+        kind: ProgrammerKind,
         pace: float,
         seed: int,
-        close_cuts_power: bool | None = None,
     ) -> None:
-        self.boot = boot
+        self.kind = kind
+        self.jumper_low = kind.jumper_low
         self.on_progress_fault: Callable[[Fault], None] | None = None
         self._boot_firmware = boot_firmware
-        self._has_lines = wiring == "lines"
-        self._close_cuts_power = not self._has_lines if close_cuts_power is None else close_cuts_power
         self._pace = pace
         self._to_board, self._to_host = Noise(seed, "to board"), Noise(seed, "to host")
         self._chip = self._last_chip = chip
@@ -154,7 +164,7 @@ class VirtualProgrammer:
                 self._chip.spend(token)
 
     def seat(self, chip: Chip) -> None:
-        """Put a board into the empty programmer; it gets power when the programmer has it."""
+        """Put a board into the empty programmer; it gets power now, or when the programmer is plugged in."""
         if self._chip is not None:
             raise RuntimeError("there is a board in the programmer already")
         self._chip = self._last_chip = chip
@@ -170,11 +180,11 @@ class VirtualProgrammer:
     def set_lines(self, *, dtr: bool, rts: bool) -> None:
         """Move DTR and RTS (True: asserted), from any thread; returns when it is done. OSError when unplugged.
 
-        EN is low while RTS is asserted and DTR is not, GPIO0 while DTR is asserted and RTS is not.
+        What they reach, if anything, is the matter of the programmer's `kind`.
         """
         link = self._link
         if link is None:
-            raise OSError(errno.EIO, "the programmer is not plugged in")
+            raise OSError(errno.ENODEV, "the programmer is not plugged in")
         if get_ident() == self._thread_id:
             self._move_lines(dtr=dtr, rts=rts)
             return
@@ -187,12 +197,12 @@ class VirtualProgrammer:
         try:
             link.loop.call_soon_threadsafe(move)
         except RuntimeError as error:  # the loop is closed
-            raise OSError(errno.EIO, "the virtual bench has ended") from error
+            raise OSError(errno.ENODEV, "the virtual bench has ended") from error
         done.result(LINES_TIMEOUT_S)
 
     def _move_lines(self, *, dtr: bool, rts: bool) -> None:
         self._lines = (dtr, rts)
-        if not self._has_lines or self._link is None:
+        if self.kind.reset is not Reset.LINES or self._link is None:
             return
         if rts and not dtr:
             self._cut_off()
@@ -207,6 +217,9 @@ class VirtualProgrammer:
             return
         if self._board is None:
             self._board = Board(self._chip)
+        if cause is ResetCause.POWER_ON and self.kind.reset is Reset.LINES and self._lines == (False, True):
+            self._in_reset = True  # it has power, and starts when EN rises
+            return
         self._resets += 1
         noise = self._chip.fault("noise")
         self._link.noise = noise.number if noise is not None else 0.0
@@ -214,11 +227,19 @@ class VirtualProgrammer:
         self._play(self._board.boot(gpio0_low=gpio0_low, cause=cause, at_s=self._link.now_s))
 
     def _gpio0_low(self, chip: Chip) -> bool:
-        """What the boot pin is while the chip starts."""
-        if self._has_lines:
-            dtr, rts = self._lines
-            return dtr and not rts
-        return self.boot == "rom" or (self.boot == "auto" and not chip.bootable)
+        """What the boot pin is while this chip starts."""
+        match self.kind.gpio0:
+            case Gpio0.LINES:
+                dtr, rts = self._lines
+                return dtr and not rts
+            case Gpio0.HAND:
+                return not chip.bootable if self.jumper_low is None else self.jumper_low
+            case Gpio0.ALWAYS_LOW:
+                return True
+            case Gpio0.NEVER_LOW:
+                return False
+            case _ as never:
+                assert_never(never)
 
     def _cut_off(self) -> None:
         """Whatever runs on the chip ends, and nothing that it had begun happens any more."""
@@ -236,7 +257,7 @@ class VirtualProgrammer:
             self._board = None
 
     def _client_closed(self) -> None:
-        if self._close_cuts_power:
+        if self.kind.close_cuts_power:
             self._start(ResetCause.POWER_ON)
 
     def _hear(self, data: bytes, begun_s: float, baud: int) -> None:

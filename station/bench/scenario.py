@@ -71,6 +71,8 @@ EXPECTED: dict[str, Expected] = {
     "twin_chip_id": PASSES,
     "duplicate_mac": Expected("ERROR", ("duplicate_mac",)),
     "reused_mac": Expected("ERROR", ("mac_reused",)),
+    "soft_reset_hangs": PASSES,
+    "no_soft_start": PASSES,
     "adapter_deaf": Expected(None, ("adapter_deaf",)),
     "adapter_hung": Expected(None, ("adapter_hung",)),
 }
@@ -97,6 +99,11 @@ class Plan:
     def count(self) -> int:
         """How many plugs there will be."""
         return sum(len(boards) for boards in self.boards.values())
+
+    @property
+    def chips(self) -> tuple[Chip, ...]:
+        """All boards of the run."""
+        return tuple(board.chip for boards in self.boards.values() for board in boards)
 
 
 def plan(slots: Sequence[str], boards: int, seed: int, faults: Sequence[tuple[str, Fault]], image: bytes) -> Plan:

@@ -11,9 +11,11 @@ import sys
 
 import click
 
-from station.cli.make import bench, demo, flash, run
+from station.cli.boards import board, pending, rework
+from station.cli.make import flash, inspect, run
 from station.cli.records import db, lot, report
 from station.cli.setup import config, recipe, slots
+from station.cli.virtual import bench, demo
 from station.errors import ConfigurationError, RecordsUnwritable
 
 EXIT_USAGE = 64
@@ -28,7 +30,7 @@ def station() -> None:
     """Plug in an ESP-01, get a green light and a record."""
 
 
-for command in (run, demo, flash, bench, slots, lot, report, db, recipe, config):
+for command in (run, demo, flash, inspect, bench, slots, lot, pending, board, rework, report, db, recipe, config):
     station.add_command(command)
 
 

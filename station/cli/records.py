@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -17,6 +17,20 @@ if TYPE_CHECKING:
     from station.config import Config
     from station.recipe import Recipe
 
+MOST_REJECTS = 1000
+
+
+class NotBlank(click.ParamType):  # type: ignore[type-arg]
+    """Text in which something is said."""
+
+    name = "TEXT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text without the blanks around it."""
+        text = str(value).strip()
+        return text or self.fail("it is empty; it goes on record, so write who or why", param, ctx)
+
+
 format_option = click.option(
     "--format", "output_format", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True
 )
@@ -24,7 +38,9 @@ db_option = database_option(help_text="Where the records are; default: the stati
 config_option = click.option(
     "--config", "config_path", type=click.Path(path_type=Path), required=True, help="station.toml"
 )
-by_option = click.option("--by", "person", required=True, metavar="NAME", help="Who says so; goes on record.")
+by_option = click.option(
+    "--by", "person", required=True, type=NotBlank(), metavar="NAME", help="Who says so; goes on record."
+)
 
 
 @click.group()
@@ -98,7 +114,7 @@ def db_check(database_url: str | None) -> int:
 
 @click.group()
 def lot() -> None:
-    """Open, pause and close the work order; the running daemon follows within seconds."""
+    """Open, pause and close the work order, and book modules out of it; the running daemon follows within seconds."""
 
 
 @lot.command("open")
@@ -147,6 +163,40 @@ def lot_close(config_path: Path, person: str) -> None:
     config = load_config(config_path)
     with _open(config) as database:
         _say(database.close_lot(_current(database).id, person))
+
+
+@lot.command("reject")
+@config_option
+@click.option("--reason", required=True, type=click.Choice(["no_answer", "damaged", "wrong_part"]))
+@click.option("--by", "person", type=NotBlank(), metavar="NAME", help="Who says so; default: the lot's person.")
+@click.option("--count", type=click.IntRange(1, MOST_REJECTS), default=1, show_default=True, help="How many modules.")
+@click.option("--slot", default="", metavar="LABEL", help="Where they were tried.")
+def lot_reject(config_path: Path, reason: str, person: str | None, count: int, slot: str) -> None:
+    """Book modules out of the work order: silent after one more seating, damaged, or the wrong part. In no yield."""
+    from station.adapters.records import RejectReason, RejectRow, new_id
+
+    config = load_config(config_path)
+    with _open(config) as database:
+        at_work = _lot_at_work(config, config_path, database)
+        by = person or at_work.person
+        database.add_rejects(
+            [
+                RejectRow(id=new_id(), lot_id=at_work.id, reason=RejectReason(reason), person=by, slot=slot)
+                for _ in range(count)
+            ]
+        )
+        in_all = database.rejected(at_work.id)
+    modules = "1 module" if count == 1 else f"{count} modules"
+    click.echo(f"{modules} booked out of lot {at_work.id} for {at_work.product}: {reason}, by {by}; {in_all} in all")
+
+
+def _lot_at_work(config: Config, config_path: Path, database: Database) -> Lot:
+    """Return the lot that the daemon of this configuration works on."""
+    from station.daemon import load_work, standing_lot
+
+    if config.work.require_lot:
+        return _current(database)
+    return standing_lot(config, database, _needed(load_work(config), config_path))
 
 
 def _open(config: Config) -> Database:

@@ -1,9 +1,10 @@
 """The operator's page and the HTTP API, as Starlette applications: what is answered, not how it is served.
 
 Everything is read-only and answers GET and HEAD alone. The page takes its state from `/events`: the whole view on connect,
-after each change, and at least every second, so that a browser can tell silence from calm. Text from boards travels as JSON
-only. Blocking work (records, metrics) is done off the loop, one request at a time, so that a greedy client
-cannot starve the bench. It must never answer to a host name that is not the station's (DNS rebinding).
+after each change, and at least every second, so that a browser can tell silence from calm; the station's own time goes with
+it, so that ages never hang on the browser's clock. Text from boards travels as JSON only. Blocking work (records, metrics)
+is done off the loop, one request at a time, so that a greedy client cannot starve the bench. It
+must never answer to a host name that is not the station's (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib import resources
 from typing import Protocol
 
@@ -26,7 +28,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from station.errors import RecordsUnwritable
-from station.model import StationView
+from station.views import PendingView, StationView
 
 EVENTS_PATH = "/events"
 HEARTBEAT_S = 1.0
@@ -66,6 +68,12 @@ class Bench(Protocol):
         Raises `RecordsUnwritable` when the records cannot be read.
         """
 
+    def pending(self) -> Sequence[PendingView]:
+        """Return every board that is flashed and not tested, longest waiting first. Called from a thread; may block.
+
+        Raises `RecordsUnwritable` when the records cannot be read.
+        """
+
     async def wait_change(self, seen: int) -> int:
         """Return the revision of the view as soon as it is greater than `seen`; -1 returns at once.
 
@@ -86,7 +94,7 @@ def make_app(bench: Bench, metrics: MetricsText, *, host_names: Sequence[str] = 
     """Return the application behind `http.listen`; `host_names` are accepted in `Host` besides those of loopback."""
     files = {name: resources.files(__package__).joinpath("static", name).read_bytes() for name in STATIC_FILES}
     edition = hashlib.sha256(b"".join(files.values())).hexdigest()[:16]
-    reading = asyncio.Lock()
+    from_records = _RecordsReader()
 
     async def events(request: Request) -> Response:
         headers = {"Cache-Control": "no-store"}
@@ -101,12 +109,10 @@ def make_app(bench: Bench, metrics: MetricsText, *, host_names: Sequence[str] = 
         limit = request.query_params.get("limit", str(DEFAULT_JOBS))
         if not (limit.isascii() and limit.isdecimal() and 1 <= int(limit[:9]) <= MOST_JOBS):
             return _json({"error": f"limit must be a number from 1 to {MOST_JOBS}"}, status=400)
-        try:
-            async with reading:
-                rows = await asyncio.to_thread(bench.jobs, int(limit))
-        except RecordsUnwritable as error:
-            return _json({"error": f"the records cannot be read: {error}"}, status=503)
-        return _json({"jobs": rows})
+        return await from_records.answer("jobs", lambda: bench.jobs(int(limit)))
+
+    async def pending(_: Request) -> Response:
+        return await from_records.answer("pending", bench.pending)
 
     async def healthz(_: Request) -> Response:
         return _json({"alive": True})
@@ -119,6 +125,7 @@ def make_app(bench: Bench, metrics: MetricsText, *, host_names: Sequence[str] = 
         Route(EVENTS_PATH, events, methods=["GET"]),
         Route("/api/slots", slots, methods=["GET"]),
         Route("/api/jobs", jobs, methods=["GET"]),
+        Route("/api/pending", pending, methods=["GET"]),
         _metrics_route(metrics),
         Route("/healthz", healthz, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
@@ -138,6 +145,22 @@ def make_metrics_app(metrics: MetricsText) -> Starlette:
     rebound page could not also know.
     """
     return Starlette(routes=[_metrics_route(metrics)], middleware=[Middleware(_SecurityHeaders)])
+
+
+class _RecordsReader:
+    """Answers from the records: one read at a time, in a thread."""
+
+    def __init__(self) -> None:
+        self._reading = asyncio.Lock()
+
+    async def answer(self, key: str, read: Callable[[], object]) -> Response:
+        """Return what was read under `key`; 503 with the reason when the records cannot be read."""
+        try:
+            async with self._reading:
+                found = await asyncio.to_thread(read)
+        except RecordsUnwritable as error:
+            return _json({"error": f"the records cannot be read: {error}"}, status=503)
+        return _json({key: found})
 
 
 def _static_route(name: str, body: bytes) -> Route:
@@ -179,10 +202,10 @@ def _json(body: object, *, status: int = 200) -> Response:
 
 
 async def _events(bench: Bench, edition: str) -> AsyncIterator[bytes]:
-    """Yield server-sent events: `edition` once, then `state` on each change and after `HEARTBEAT_S` without one.
+    """Yield server-sent events: `edition` once, then `now` and `state` on each change and after `HEARTBEAT_S` without one.
 
     A change that comes less than `COALESCE_S` after the last state waits for its turn and takes later ones with it.
-    `edition` tells a page that is older than the station to load itself anew.
+    `edition` tells a page that is older than the station to load itself anew; `now` is the station's time, UTC, ISO 8601.
     """
     yield _event("edition", edition.encode())
     seen = -1
@@ -191,6 +214,7 @@ async def _events(bench: Bench, edition: str) -> AsyncIterator[bytes]:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HEARTBEAT_S):
                 seen = await bench.wait_change(seen)
+        yield _event("now", datetime.now(UTC).isoformat(timespec="milliseconds").encode())
         yield _event("state", msgspec.json.encode(bench.view()))
         await asyncio.sleep(COALESCE_S)
 

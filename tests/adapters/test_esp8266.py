@@ -1,8 +1,6 @@
 """The loader conversation, through the real esptool: against virtual boards, and against peers that answer by script."""
 
-import asyncio
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import inspect
@@ -16,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import esptool
 import pytest
@@ -24,14 +22,12 @@ from esptool import cmds, config, loader, logger, util
 from esptool.targets.esp8266 import ESP8266ROM, ESP8266StubLoader
 
 from station.adapters.compressed import BLOCK_BYTES, MAX_IMAGES, CompressedImages
-from station.adapters.esp8266 import Esp8266Loader, EsptoolFlasher, identity_from_otp
+from station.adapters.esp8266 import Esp8266Loader, EsptoolFlasher
 from station.adapters.esptool_library import library
 from station.adapters.line import SerialLine
-from station.adapters.link_evidence import BOOT_MESSAGE_BYTES, why_broken, why_no_loader
-from station.bench.chip import Chip, make_chip, otp_words
-from station.bench.faults import parse_fault
-from station.bench.image import make_image
-from station.bench.programmer import VirtualProgrammer
+from station.adapters.link_evidence import BOOT_MESSAGE_BYTES, PROBE, why_broken, why_no_loader
+from station.adapters.otp import identity_from_otp
+from station.bench.chip import otp_words
 from station.errors import (
     BoardRestarted,
     FirmwareAnswers,
@@ -48,160 +44,18 @@ from station.errors import (
 )
 from station.model import FlashChip, Identity, StopCause, format_mac
 from station.ports import Flasher, Loader
+from tests.adapters.esp8266_rig import IMAGE, JUMPERED, RUNNING, SYNC, Bench, into_stub, nothing
 
 T = TypeVar("T")
-IMAGE = make_image()
 IMAGE_MD5 = hashlib.md5(IMAGE, usedforsecurity=False).hexdigest()
 WINBOND_1M = 0x1440EF
-SYNC = b"\xc0\x00\x08\x24\x00\x00\x00\x00\x00\x07\x07\x12\x20" + b"U" * 32 + b"\xc0"
-
-
-# --- virtual boards ------------------------------------------------------------------------------------------------
-
-
-class Firmware:
-    """Just enough of a MicroPython: a banner, an echo, and a prompt after every line."""
-
-    baud = 115200
-
-    def __init__(self, emit: Callable[[bytes], None]) -> None:
-        self._emit = emit
-        emit(b"\r\nMicroPython v1.27.0 on 2025-12-09; ESP module (1M) with ESP8266\r\n>>> ")
-
-    def receive(self, data: bytes) -> None:
-        """Echo what a terminal may show, and prompt."""
-        self._emit(bytes(byte for byte in data if byte in range(0x20, 0x7F)) + b"\r\n>>> " * data.count(b"\r"))
-
-    def power_off(self) -> None:
-        """Nothing to end."""
-
-
-class Programmer(VirtualProgrammer):
-    """A virtual programmer that says how it is wired."""
-
-    wired = True
-
-
-class BoardLine(SerialLine):
-    """The line to a virtual board: its modem lines go to the programmer directly, and bytes may be damaged on the way."""
-
-    def __init__(self, programmer: Programmer, node: str) -> None:
-        self.programmer = programmer
-        self.damage: Callable[[bytes], bytes] = lambda data: data
-        super().__init__(node, baud=115200, en_low_s=0.001, settle_s=0.02)
-
-    def write(self, data: bytes, /) -> int:  # type: ignore[override]  # as SerialLine has it
-        """Write what `damage` makes of it."""
-        super().write(self.damage(data))
-        return len(data)
-
-    def _apply_lines(self, *, dtr: bool, rts: bool) -> None:
-        if not self.programmer.wired:
-            super()._apply_lines(dtr=dtr, rts=rts)
-        else:
-            self.programmer.set_lines(dtr=dtr, rts=rts)
-
-
-class Bench:
-    """An event loop in a thread, and the programmers that were plugged in."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever)
-        self._thread.start()
-        self._programmers: list[VirtualProgrammer] = []
-        self._lines: list[BoardLine] = []
-        self.flasher = EsptoolFlasher()
-
-    def on_loop(self, deed: Callable[[], Any]) -> Any:
-        """Do something on the loop's thread."""
-
-        async def do() -> Any:
-            return deed()
-
-        return asyncio.run_coroutine_threadsafe(do(), self.loop).result(10)
-
-    def plug(
-        self,
-        fault: str = "",
-        *,
-        number: int = 1,
-        wiring: Literal["lines", "none"] = "lines",
-        boot: Literal["rom", "run", "auto"] = "auto",
-        image: bytes = b"",
-    ) -> tuple[Programmer, str]:
-        """Plug in a board with this fault; returns its programmer and the tty's path."""
-        chip = make_chip(
-            mac=bytes((0x5C, 0xCF, 0x7F, 0xDD, 0xC1, number)),
-            faults=(parse_fault(fault),) if fault else (),
-            seed=number,
-            image=image,
-        )
-        programmer = Programmer(
-            chip=chip,
-            boot_firmware=_start_firmware,
-            wiring=wiring,
-            boot=boot,
-            pace=0,
-            seed=number,
-            close_cuts_power=False,
-        )
-        programmer.wired = wiring == "lines"
-        programmer.on_progress_fault = lambda struck: programmer.unplug() if struck.token == "unplug" else None
-        self._programmers.append(programmer)
-        path: str = self.on_loop(programmer.plug)
-        return programmer, path
-
-    def open(self, programmer: Programmer, path: str) -> BoardLine:
-        """Open the tty of a programmer."""
-        line = BoardLine(programmer, path)
-        self._lines.append(line)
-        return line
-
-    def board(self, fault: str = "", **options: Any) -> tuple[Esp8266Loader, BoardLine, Chip]:
-        """Plug in a board with this fault and open it."""
-        programmer, path = self.plug(fault, **options)
-        chip = programmer.chip
-        assert chip is not None
-        line = self.open(programmer, path)
-        board = self.flasher.loader(line)
-        if fault:
-            # At pace 0 whoever answers does so at once: do not wait 6 s for those who never will.
-            board._library = dataclasses.replace(library(), default_timeout_s=1.0, erase_write_timeout_s_per_mb=1.0)
-        return board, line, chip
-
-    def end(self) -> None:
-        """Close, unplug and stop everything."""
-        for line in self._lines:
-            line.close()
-        for programmer in self._programmers:
-            self.on_loop(programmer.unplug)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
-        self.loop.close()
-
-
-def _start_firmware(_chip: Chip, emit: Callable[[bytes], None], _on_reset: Callable[[str], None]) -> Firmware:
-    return Firmware(emit)
 
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
     """Give a bench without programmers."""
-    made = Bench()
-    yield made
-    made.end()
-
-
-def into_stub(board: Esp8266Loader, baud: int = 460800) -> None:
-    """Bring a board to where it can be written."""
-    board.connect(2)
-    board.start_stub()
-    board.set_baud(baud)
-
-
-def nothing(_done: int) -> None:
-    """Want no progress."""
+    with Bench() as made:
+        yield made
 
 
 # --- peers that answer by script -----------------------------------------------------------------------------------
@@ -283,7 +137,7 @@ SIGNATURES: list[tuple[Any, list[str]]] = [
     (ESP8266ROM.run_stub, ["self", "stub"]),
     (ESP8266ROM.flash_id, ["self", "cache"]),
     (ESP8266ROM.flash_set_parameters, ["self", "size"]),
-    (ESP8266ROM.read_status, ["self", "num_bytes"]),
+    (ESP8266ROM.flash_begin, ["self", "size", "offset", "encrypted_write", "logging"]),
     (ESP8266ROM.write_status, ["self", "new_status", "num_bytes", "set_non_volatile"]),
     (ESP8266ROM.checksum, ["data", "state"]),
     (ESP8266StubLoader.__init__, ["self", "rom_loader"]),
@@ -291,6 +145,7 @@ SIGNATURES: list[tuple[Any, list[str]]] = [
     (ESP8266StubLoader.flash_defl_finish, ["self", "reboot", "timeout"]),
     (ESP8266StubLoader.flash_md5sum, ["self", "addr", "size"]),
     (ESP8266StubLoader.erase_flash, ["self"]),
+    (ESP8266StubLoader.read_flash, ["self", "offset", "length", "progress_fn"]),
     (loader.StubFlasher.__init__, ["self", "target", "plugins"]),
     (cmds.attach_flash, ["esp", "spi_connection", "flash_type"]),
     (cmds.detect_flash_size, ["esp"]),
@@ -334,18 +189,28 @@ def test_esptool_has_the_values_we_rely_on(owner: Any, name: str, value: object)
     assert getattr(owner, name) == value, f"esptool {esptool.__version__} changed {owner.__name__}.{name}"
 
 
+def stub_of(version: str) -> Any:
+    """One version of the stub, as esptool itself chooses it."""
+    chooser: Any = type("Chooser", (loader.StubFlasher,), {})
+    chooser.set_stub_subdir(version)
+    return chooser(ESP8266ROM)
+
+
 def test_esptool_has_the_opcodes_and_hooks_we_use() -> None:
     """The opcodes sent by our own hand, the logger's hook, the trace formatter and the failure's type are there."""
     says = f"esptool {esptool.__version__} changed"
-    opcodes = {name: ESP8266ROM.ESP_CMDS.get(name) for name in ("CHANGE_BAUDRATE", "FLASH_DEFL_DATA")}
-    assert opcodes == {"CHANGE_BAUDRATE": 0x0F, "FLASH_DEFL_DATA": 0x11}, f"{says} its opcodes"
+    ours = {"FLASH_END": 0x04, "CHANGE_BAUDRATE": 0x0F, "FLASH_DEFL_DATA": 0x11, "RUN_USER_CODE": 0xD3}
+    assert {name: ESP8266ROM.ESP_CMDS.get(name) for name in ours} == ours, f"{says} its opcodes"
     hooks = {"print", "note", "warning", "error", "stage", "progress_bar", "set_verbosity"}
     assert logger.TemplateLogger.__abstractmethods__ == hooks, f"{says} what a custom logger has to have"
     assert callable(logger.log.set_logger), f"{says} how a custom logger is installed"
     assert "__str__" in vars(loader.HexFormatter), f"{says} how it formats its trace"
     assert issubclass(util.FatalError, Exception), f"{says} FatalError"
     assert not issubclass(util.FatalError, OSError), f"{says} FatalError"
-    assert loader.StubFlasher.STUB_SUBDIRS[0] == "2", f"{says} its default stub"
+    sizes = {version: len(stub_of(version).text) for version in ("1", "2")}
+    assert sizes == {"1": 8276, "2": 11456}, f"{says} its stubs"
+    assert len(library().stub_program.text) == sizes["2"]
+    assert len(library().legacy_stub_program.text) == sizes["1"]
     assert config._CONFIG.env_var == "ESPTOOL_CFGFILE", f"{says} the variable that names its configuration"
 
 
@@ -433,8 +298,8 @@ def test_the_trace_formats_nothing() -> None:
 GARBAGE = bytes(range(128, 256)) * 2
 NO_LOADER: list[tuple[str, bytes, bytes, type[LinkError]]] = [
     ("nothing", SYNC * 5, b"", LinkSilent),
-    ("own bytes", SYNC * 5 + b"\r\n", SYNC * 5 + b"\r\n", LinkEcho),
-    ("own bytes, the last still under way", SYNC * 5 + b"\r\n", SYNC * 4, LinkEcho),
+    ("own bytes", SYNC * 5 + PROBE, SYNC * 5 + PROBE, LinkEcho),
+    ("own bytes, the last still under way", SYNC * 5 + PROBE, SYNC * 4, LinkEcho),
     ("a REPL that echoes what can be printed", SYNC + b"\r\n", b" " + b"U" * 32 + b"\r\n>>> ", FirmwareAnswers),
     ("a REPL in raw mode", SYNC, b"raw REPL; CTRL-B to exit\r\n>", FirmwareAnswers),
     ("a banner in garbage", SYNC, GARBAGE + b"MicroPython v1.27.0 on" + GARBAGE, FirmwareAnswers),
@@ -443,6 +308,10 @@ NO_LOADER: list[tuple[str, bytes, bytes, type[LinkError]]] = [
     ("a start into the loader", SYNC, b"ets Jan  8 2013,rst cause:2, boot mode:(1,7)\r\n", LoaderMute),
     ("only the letters of SYNC", SYNC, b" " + b"U" * 32, LinkCorrupt),
     ("garbage", SYNC, GARBAGE, LinkCorrupt),
+    ("an AT firmware that starts", SYNC, GARBAGE + b"\r\nready\r\n", FirmwareAnswers),
+    ("an AT firmware that echoes all of it", SYNC + PROBE, SYNC + b"\r\n\r\nERROR\r\n", FirmwareAnswers),
+    ("a first start", SYNC, b"Performing initial setup\r\n", FirmwareAnswers),
+    ("a word that ends like an answer", SYNC, b"alREADready\r\n", LinkCorrupt),
     ("a part of our own bytes and garbage", SYNC, SYNC[:20] + GARBAGE, LinkCorrupt),
 ]
 BROKEN: list[tuple[str, bytes, bytes, type[LinkError]]] = [
@@ -472,6 +341,26 @@ def test_why_there_is_no_loader(sent: bytes, received: bytes, verdict: type[Link
     error = why_no_loader(sent=sent, received=received)
     assert type(error) is verdict
     assert str(error).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("received", "micropython"),
+    [
+        (b" " + b"U" * 32 + b"\r\n>>> ", True),
+        (b"raw REPL; CTRL-B to exit\r\n>", True),
+        (GARBAGE + b"\r\nMicroPython v1.27.0 on", True),
+        (b"Performing initial setup\r\n", True),
+        (b"MPY: soft reboot\r\n", True),
+        (b"\r\nready\r\n", False),
+        (b"ets Jan  8 2013,rst cause:2, boot mode:(3,6)\r\n", False),
+        (b"Sensor node 7 is up and running\r\n", False),
+    ],
+)
+def test_only_a_micropython_is_called_one(received: bytes, *, micropython: bool) -> None:
+    """A firmware is MicroPython only by its own words; any other can be nothing but flashed."""
+    error = why_no_loader(sent=SYNC, received=received)
+    assert isinstance(error, FirmwareAnswers)
+    assert error.micropython is micropython
 
 
 @pytest.mark.parametrize(("sent", "answer", "verdict"), [case[1:] for case in BROKEN], ids=[c[0] for c in BROKEN])
@@ -688,32 +577,23 @@ def test_flash_chip(bench: Bench, fault: str, jedec_id: int, size_bytes: int | N
     assert board.read_flash_chip() == FlashChip(jedec_id=jedec_id, size_bytes=size_bytes)
 
 
-def test_write_protection_is_read_and_cleared(bench: Bench) -> None:
-    """The protection bits are told, and a protection that can be cleared is gone afterwards."""
+def test_write_protection_is_cleared_for_good(bench: Bench) -> None:
+    """A protection that can be cleared is gone afterwards, and not only until the next reset."""
     board, line, chip = bench.board()
     into_stub(board)
-    assert board.read_write_protection() == 0
     chip.flash.status = 0x1C
-    assert board.read_write_protection() == 0x1C
-    sent = bytearray()
-
-    def listen(data: bytes) -> bytes:
-        sent.extend(data)
-        return data
-
-    line.damage = listen
+    line.written.clear()
     board.clear_write_protection()
-    assert struct.pack("<I", 0x7000_0006) in sent, "not for good: WREN was not sent"
+    assert struct.pack("<I", 0x7000_0006) in b"".join(data for _, data in line.written), "WREN was not sent"
     assert chip.flash.status & 0x1C == 0
-    assert board.read_write_protection() == 0
 
 
 def test_write_protection_that_is_locked_stays(bench: Bench) -> None:
     """A flash whose protection is locked takes the commands and keeps its content; the MD5 tells."""
-    board, _, _ = bench.board("write_protected")
+    board, _, chip = bench.board("write_protected")
     into_stub(board)
     board.clear_write_protection()
-    assert board.read_write_protection() & 0x1C
+    assert chip.flash.status & 0x1C
     board.erase_chip()
     board.write(0, IMAGE[:8192], nothing)
     assert board.md5(0, 8192) == hashlib.md5(b"\xff" * 8192, usedforsecurity=False).hexdigest()
@@ -739,7 +619,7 @@ def test_no_loader_there(bench: Bench, fault: str, verdict: type[LinkError], *, 
 
 def test_a_running_firmware_without_reset_lines(bench: Bench) -> None:
     """Wired by hand, a board that runs its firmware is recognised by the prompt it gives to an empty line."""
-    board, line, _ = bench.board(wiring="none", boot="run", image=IMAGE)
+    board, line, _ = bench.board(kind=RUNNING, image=IMAGE)
     assert line.has_reset_lines is False
     line.pause(0.2)
     line.discard_input()
@@ -772,7 +652,7 @@ def test_breaks_in_mid_write(
 
 def test_a_board_that_reset_itself_into_its_loader(bench: Bench) -> None:
     """With GPIO0 held by hand the ROM answers where the stub was: the board reset itself, and can be used on."""
-    board, _, chip = bench.board("reset@40", wiring="none", boot="rom")
+    board, _, chip = bench.board("reset@40", kind=JUMPERED)
     into_stub(board)
     with pytest.raises(BoardRestarted):
         board.write(0, IMAGE, nothing)
@@ -905,7 +785,7 @@ def test_another_chip_is_refused(bench: Bench) -> None:
 
 def test_a_stub_that_stayed_is_found_and_used(bench: Bench) -> None:
     """Where the line cannot reset, a stub left at another rate by an earlier visit is found, kept and brought down."""
-    programmer, path = bench.plug(wiring="none", boot="rom")
+    programmer, path = bench.plug(kind=JUMPERED)
     first = bench.open(programmer, path)
     into_stub(bench.flasher.loader(first), 460800)
     first.close()
@@ -924,7 +804,7 @@ def test_a_stub_that_stayed_is_found_and_used(bench: Bench) -> None:
 
 def test_a_retry_finds_the_stub_by_itself(bench: Bench) -> None:
     """After a break the same loader connects again to the stub at the rate it was left at, also without reset lines."""
-    board, line, _ = bench.board(wiring="none", boot="rom")
+    board, line, _ = bench.board(kind=JUMPERED)
     into_stub(board, 460800)
     line.damage = lambda data: b"" if data[2] == 0x13 else data
     with pytest.raises(LinkSilent):

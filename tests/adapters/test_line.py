@@ -23,7 +23,7 @@ import pytest
 from station.adapters import line as line_module
 from station.adapters.line import ANSWER_LIMIT_BYTES, TRANSCRIPT_BYTES, SerialLine, TtyOpener
 from station.errors import AdapterHung, LineStopped, LinkCorrupt, PortBusy, PortDenied, PortGone, PortMissing
-from station.model import BootInto, Programmer, StopCause, Wiring
+from station.model import BootInto, Programmer, StopCause
 from station.ports import Line, LineOpener, Stop
 
 NOBODY = 65534
@@ -148,6 +148,8 @@ USES: dict[str, Callable[[SerialLine], object]] = {
     "discard_input": lambda line: line.discard_input(),
     "reset_output_buffer": lambda line: line.reset_output_buffer(),
     "set_baud": lambda line: line.set_baud(9600),
+    "reset_board": lambda line: line.reset_board(BootInto.LOADER),
+    "hold_boot_pin": lambda line: line.hold_boot_pin(low=True),
 }
 
 
@@ -229,7 +231,7 @@ def test_unplug_ends_a_read(pty: Pty, line: SerialLine) -> None:
         line.read_some(60.0)
 
 
-@pytest.mark.parametrize("use", USES.keys() - {"read nothing"})
+@pytest.mark.parametrize("use", USES.keys() - {"read nothing", "reset_board", "hold_boot_pin"})
 def test_every_use_after_unplug_is_port_gone(pty: Pty, line: SerialLine, use: str) -> None:
     """The zoo of exceptions of a vanished device is one exception, whatever was called."""
     pty.unplug()
@@ -483,14 +485,36 @@ def test_a_pty_has_no_reset_lines(line: SerialLine) -> None:
     assert line.has_reset_lines is False
     assert line.reset_board(BootInto.LOADER) is False
     assert line.reset_board(BootInto.FIRMWARE) is False
+    assert line.hold_boot_pin(low=True) is False
 
 
-def test_manual_wiring_never_touches_the_lines(pty: Pty) -> None:
-    """With wiring by hand nothing is set, neither at open nor for a reset."""
-    line = LinedUp(pty.node, baud=115200, wiring=Wiring.MANUAL)
+def test_lines_that_may_not_be_touched_are_not(pty: Pty) -> None:
+    """Where a reset is not allowed nothing is set, neither at open nor for a reset nor to hold GPIO0."""
+    line = LinedUp(pty.node, baud=115200, may_reset=False)
     assert line.has_reset_lines is False
     assert line.reset_board(BootInto.LOADER) is False
+    assert line.hold_boot_pin(low=True) is False
+    line.close()
     assert line.settings == []
+
+
+def test_the_boot_pin_is_held_without_a_reset(pty: Pty) -> None:
+    """GPIO0 goes low and high by DTR, both lines set at once, and EN (RTS) is never touched."""
+    line = LinedUp(pty.node, baud=115200)
+    line.settings.clear()
+    assert line.hold_boot_pin(low=True) is True
+    assert line.hold_boot_pin(low=False) is True
+    assert line.settings == [(True, False), (False, False)]
+    line.close()
+
+
+def test_a_reset_lets_go_of_the_boot_pin(pty: Pty) -> None:
+    """Whatever was held before, a reset into the firmware does not find GPIO0 low when EN rises."""
+    line = LinedUp(pty.node, baud=115200, en_low_s=0.001)
+    line.hold_boot_pin(low=True)
+    line.settings.clear()
+    assert line.reset_board(BootInto.FIRMWARE) is True
+    assert line.settings == [(False, True), (False, False)]
     line.close()
 
 
@@ -606,8 +630,11 @@ def test_a_node_that_was_given_to_another_device_is_refused() -> None:
     TtyOpener().open(programmer("/dev/ptmx", "/sys/devices/virtual/tty/ptmx"), 115200, Stop()).close()
 
 
-def test_the_openers_wiring_is_the_lines(pty: Pty) -> None:
-    """An opener for manual wiring gives lines that never reset."""
-    line = TtyOpener(wiring=Wiring.MANUAL).open(programmer(pty.node), 115200, Stop())
-    assert line.has_reset_lines is False
+@pytest.mark.parametrize("may_reset", [True, False])
+def test_each_open_says_whether_it_may_reset(monkeypatch: pytest.MonkeyPatch, pty: Pty, *, may_reset: bool) -> None:
+    """One opener gives lines that reset and lines that never touch DTR and RTS, as it is asked."""
+    monkeypatch.setattr(line_module, "SerialLine", LinedUp)
+    line = TtyOpener(en_low_s=0.001).open(programmer(pty.node), 115200, Stop(), may_reset=may_reset)
+    assert line.has_reset_lines is may_reset
+    assert line.reset_board(BootInto.FIRMWARE) is may_reset
     line.close()

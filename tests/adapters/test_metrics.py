@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
@@ -14,8 +15,24 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from station.adapters.metrics import Metrics
-from station.model import HostFacts, JobEnd, JobState, Light, Outcome, Phase, SlotView, StationView
+from station.bookkeeping import count_job
+from station.model import (
+    HostFacts,
+    JobEnd,
+    JobStart,
+    JobState,
+    Light,
+    Lot,
+    LotState,
+    Outcome,
+    Phase,
+    PhaseOutcome,
+    PhaseRecord,
+    Plug,
+    Programmer,
+)
 from station.reasons import Reason
+from station.views import SlotView, StationView
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 HOST = HostFacts(
@@ -77,6 +94,24 @@ def job_end(outcome: Outcome | None, reason: str = "", state: JobState = JobStat
     )
 
 
+def job_start(label: str, attempt: int) -> JobStart:
+    """Return the beginning of a visit's part in a job."""
+    return JobStart(
+        id="0196",
+        visit_id="0195",
+        started_at=datetime(2026, 1, 1, tzinfo=UTC),
+        plug=Plug(slot=label, programmer=Programmer(place="p", node="n", sysfs_path="s", generation="1"), number=1),
+        lot=Lot(id="l", recipe_hash="3f", product="lamp", person="Anna", state=LotState.OPEN, standing=False),
+        identity=None,
+        observed_mac="",
+        flash=None,
+        firmware_sha256="",
+        operator="Anna",
+        host=HOST,
+        attempt=attempt,
+    )
+
+
 def view_of(*slots: SlotView, ready: bool = True, light_healthy: bool = True) -> StationView:
     """Return a station with these slots."""
     return StationView(
@@ -88,6 +123,9 @@ def view_of(*slots: SlotView, ready: bool = True, light_healthy: bool = True) ->
         lot_person="",
         notices=(),
         slots=slots,
+        pending=(),
+        pending_count=0,
+        rejected_count=0,
         ready=ready,
         udev_heard=True,
         database_writable=ready,
@@ -125,6 +163,51 @@ def test_a_waiting_job_is_not_counted():
     assert {key: number for key, number in samples(metrics).items() if key[0].startswith("station_")} == before
 
 
+@pytest.mark.parametrize(("attempt", "first"), [(1, 1), (2, 0)])
+def test_a_job_of_two_visits_is_counted_once(attempt, first):
+    """A job that waits counts nowhere; its second visit counts it once, in its own slot, as the attempt that it is."""
+    metrics = make("A1", "T1")
+    flashed = replace(
+        job_end(None, Reason.AWAITS_TEST_SLOT, JobState.PENDING),
+        phases=(PhaseRecord(phase=Phase.FLASH, outcome=PhaseOutcome.PASS, duration_s=12.0),),
+    )
+    count_job(metrics, job_start("A1", attempt), flashed)
+    closed = {"station_jobs_total", "station_job_reasons_total", "station_first_attempts_total"}
+    assert {number for (name, _), number in samples(metrics).items() if name in closed} == {0}
+    assert value(metrics, "station_bytes_flashed_total", slot="A1") == 633_688
+
+    tested = replace(
+        job_end(Outcome.PASS),
+        phases=(
+            PhaseRecord(phase=Phase.FLASH, outcome=PhaseOutcome.SKIPPED, duration_s=0.0),
+            PhaseRecord(phase=Phase.SELF_TEST, outcome=PhaseOutcome.PASS, duration_s=4.0),
+        ),
+        baud_fallbacks=0,
+        bytes_flashed=0,
+    )
+    count_job(metrics, job_start("T1", attempt), tested)
+    found = {key: number for key, number in samples(metrics).items() if key[0] in closed and number}
+    wanted = {("station_jobs_total", frozenset({("slot", "T1"), ("outcome", "PASS")})): 1.0}
+    wanted |= {("station_first_attempts_total", frozenset({("outcome", "PASS")})): 1.0} if first else {}
+    assert found == wanted
+    assert value(metrics, "station_bytes_flashed_total", slot="A1") == 633_688
+    assert value(metrics, "station_bytes_flashed_total", slot="T1") == 0
+    assert value(metrics, "station_phase_duration_seconds_count", phase="FLASH") == 1
+    assert value(metrics, "station_phase_duration_seconds_count", phase="SELF_TEST") == 1
+
+
+def test_nothing_waits_and_nothing_was_rejected():
+    """Before any board waits, and when none does any more, the gauges are there and say 0."""
+    metrics = make("A1")
+    names = ("station_pending_jobs", "station_pending_oldest_seconds", "station_rejected_modules")
+    assert [value(metrics, name) for name in names] == [0, 0, 0]
+    metrics.pending_jobs(1, 60.0)
+    metrics.rejected(1)
+    metrics.pending_jobs(0, 0.0)
+    metrics.rejected(0)
+    assert [value(metrics, name) for name in names] == [0, 0, 0]
+
+
 def test_counts_findings_and_the_rest():
     """Visits without a job, bytes, baud steps, phases, commits, plugs and lost log lines each move their own metric."""
     metrics = make("A1")
@@ -136,7 +219,8 @@ def test_counts_findings_and_the_rest():
     metrics.database_write(0.004)
     metrics.slot_to_busy(0.04)
     metrics.database_backlog(3)
-    metrics.pending_jobs(2)
+    metrics.pending_jobs(2, 4711.5)
+    metrics.rejected(3)
     metrics.log_event_dropped()
     assert value(metrics, "station_visit_findings_total", reason="no_answer") == 1
     assert value(metrics, "station_bytes_flashed_total", slot="A1") == 634_000
@@ -147,6 +231,8 @@ def test_counts_findings_and_the_rest():
     assert value(metrics, "station_slot_to_busy_seconds_sum") == 0.04
     assert value(metrics, "station_database_backlog") == 3
     assert value(metrics, "station_pending_jobs") == 2
+    assert value(metrics, "station_pending_oldest_seconds") == 4711.5
+    assert value(metrics, "station_rejected_modules") == 3
     assert value(metrics, "station_log_events_dropped_total") == 1
 
 

@@ -251,6 +251,10 @@ class ScriptedLine:
         """Must not be used."""
         raise AssertionError(f"the REPL does not touch the reset lines (into {into})")
 
+    def hold_boot_pin(self, *, low: bool) -> bool:
+        """Must not be used."""
+        raise AssertionError(f"the REPL does not touch the boot pin (low: {low})")
+
     def stop(self, cause: StopCause) -> None:
         """From now on every read raises."""
         self.stopped = cause
@@ -354,6 +358,34 @@ def test_a_board_that_hides_its_repl_is_interrupted_in_the_end():
     repl, _, clock = repl_on(board)
     assert repl.await_prompt(40).startswith("MicroPython v1.27.0")
     assert 29 < clock.now < 40
+
+
+class HalfTyped(Interpreter):
+    """A board whose prompt waits for the rest of something: no empty line ends it, only Ctrl-C."""
+
+    def __init__(self, waits: bytes):
+        super().__init__()
+        self.waits, self.mode = waits, "friendly"
+
+    def start(self) -> list[tuple[float, bytes]]:
+        """It runs for long already."""
+        return []
+
+    def _friendly(self, byte: int) -> bytes:
+        if self.waits and byte != 0x03:
+            return self.waits if byte == 0x0D else b""
+        self.waits = b""
+        return super()._friendly(byte)
+
+
+@pytest.mark.parametrize("waits", [b"\r\n... ", b"\r\n=== "])
+@pytest.mark.parametrize("size", [1, 4096])
+def test_a_prompt_that_waits_for_the_rest_of_a_line_is_interrupted_at_once(waits, size):
+    """A statement that somebody left half-typed, and paste mode, are left by Ctrl-C as soon as they show."""
+    repl, _, clock = repl_on(HalfTyped(waits), lambda: size)
+    repl.await_prompt(40)
+    assert clock.now < 4
+    assert repl.run("print(1)", 5) == b"1\r\n"
 
 
 @pytest.mark.parametrize("words", [CORRUPT, CORRUPT_FAT])

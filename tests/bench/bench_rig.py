@@ -3,6 +3,7 @@
 import struct
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
 from operator import xor
 
@@ -11,8 +12,9 @@ import serial
 from station.bench.chip import Chip, make_chip
 from station.bench.faults import parse_fault
 from station.bench.loader import Command
-from station.bench.programmer import BootSwitch, VirtualProgrammer, Wiring
+from station.bench.programmer import ProgrammerKind, VirtualProgrammer
 from station.bench.slip import Decoder, encode
+from station.properties import Gpio0, Reset
 
 MAC = bytes.fromhex("5ccf7fddc142")
 SYNC_BODY = b"\x07\x07\x12\x20" + b"\x55" * 32
@@ -83,11 +85,17 @@ class FakeFirmware:
         self.emit(b"words after death")
 
 
-def programmer_with(
-    chip: Chip | None, *, wiring: Wiring = "none", boot: BootSwitch = "rom", pace: float = 0.0
-) -> VirtualProgrammer:
+STICK = ProgrammerKind(reset=Reset.NONE, gpio0=Gpio0.HAND, close_cuts_power=True)
+"""No lines and a jumper at GND, as `station bench` has it: closing the port is the power cycle."""
+RUNNING = replace(STICK, jumper_low=False)
+"""The same without the jumper."""
+LINES = ProgrammerKind()
+"""Both lines, as `station demo` has it."""
+
+
+def programmer_with(chip: Chip | None, kind: ProgrammerKind = STICK, *, pace: float = 0.0) -> VirtualProgrammer:
     """A programmer with this board and the fake firmware."""
-    return VirtualProgrammer(chip=chip, boot_firmware=FakeFirmware, wiring=wiring, boot=boot, pace=pace, seed=7)
+    return VirtualProgrammer(chip=chip, boot_firmware=FakeFirmware, kind=kind, pace=pace, seed=7)
 
 
 class RawClient:

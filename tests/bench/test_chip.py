@@ -107,6 +107,23 @@ def test_the_boot_pin_counts_only_when_en_or_power_rises() -> None:
     assert chip.reset_cause is ResetCause.WATCHDOG
 
 
+@pytest.mark.parametrize("cause", [ResetCause.SOFTWARE, ResetCause.WATCHDOG])
+def test_a_board_that_was_started_by_its_loader_is_back_there_after_a_soft_reset(cause: ResetCause) -> None:
+    """Leaving the loader by software moves no latch: a reset without EN ends in the loader again, or with the fault nowhere."""
+    ends = {}
+    for faults in ((), ("soft_reset_hangs",)):
+        chip = chip_with(*faults, image=bootable_image())
+        chip.boot(gpio0_low=True, cause=ResetCause.POWER_ON)
+        assert chip.start_flash().to is BootTo.FIRMWARE
+        ends[faults] = chip.boot(gpio0_low=False, cause=cause)
+        assert chip.boot(gpio0_low=True, cause=ResetCause.EXTERNAL).to is BootTo.LOADER, "EN cures it"
+        assert chip.boot(gpio0_low=False, cause=ResetCause.POWER_ON).to is BootTo.FIRMWARE
+        assert chip.boot(gpio0_low=True, cause=cause).to is BootTo.FIRMWARE
+    assert ends[()].to is BootTo.LOADER
+    assert ends[("soft_reset_hangs",)].to is BootTo.NOWHERE
+    assert ends[("soft_reset_hangs",)].chatter.endswith(b"rst cause:4, boot mode:(1,7)\r\n\r\nwdt reset\r\n")
+
+
 def test_a_board_in_run_mode_never_sees_its_pin_low() -> None:
     """It starts its firmware where the loader was wanted."""
     chip = chip_with("run_mode", image=bootable_image())

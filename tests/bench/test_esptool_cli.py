@@ -8,14 +8,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from station.bench.chip import Chip, make_chip
 from station.bench.faults import parse_fault
-from station.bench.programmer import BootSwitch, VirtualProgrammer
-from tests.bench.bench_rig import MAC, FakeFirmware, bootable_image
+from station.bench.programmer import ProgrammerKind, VirtualProgrammer
+from tests.bench.bench_rig import MAC, STICK, FakeFirmware, bootable_image
 
 LIMIT_S = 60
 
@@ -29,12 +30,10 @@ class Bench:
         self._thread.start()
         self._plugged: list[VirtualProgrammer] = []
 
-    def plug(self, chip: Chip, *, boot: BootSwitch = "rom") -> str:
+    def plug(self, chip: Chip, *, kind: ProgrammerKind = STICK) -> str:
         """Plug a board in; the path of its tty."""
         path: Future[str] = Future()
-        programmer = VirtualProgrammer(
-            chip=chip, boot_firmware=FakeFirmware, wiring="none", boot=boot, pace=0.0, seed=1
-        )
+        programmer = VirtualProgrammer(chip=chip, boot_firmware=FakeFirmware, kind=kind, pace=0.0, seed=1)
         self._plugged.append(programmer)
         self._loop.call_soon_threadsafe(lambda: path.set_result(programmer.plug()))
         return path.result(LIMIT_S)
@@ -185,7 +184,7 @@ def test_skip_flashed_and_diff_with(bench: Bench, image: Path, tmp_path: Path) -
 def test_a_bootable_image_is_booted_after_it_was_written(bench: Bench, tmp_path: Path) -> None:
     """With the switch on auto the loader is gone once a bootable image is there: the next esptool finds none."""
     chip = board()
-    path = bench.plug(chip, boot="auto")
+    path = bench.plug(chip, kind=replace(STICK, jumper_low=None))
     firmware = tmp_path / "firmware.bin"
     firmware.write_bytes(bootable_image(flash_mode=2))
     code, said = esptool(path, "write-flash", "--flash-mode", "dout", "--flash-size", "detect", "0", firmware)

@@ -65,6 +65,24 @@ def test_soft_reset_closes_every_file() -> None:
     assert read_afresh(flash) == {"a": b"kept"}
 
 
+def test_unmounting_forgets_what_was_not_written() -> None:
+    """After `unmount()` nothing is mounted, no handle is good any more, and what was open and not flushed is lost."""
+    flash = fresh_flash()
+    files = files_on(flash)
+    handle = files.open("a", "w")
+    files.write(handle, b"lost")
+    files.unmount()
+    with pytest.raises(OSError, match="mounted"):
+        files.listdir("/")
+    files.mount()
+    with pytest.raises(OSError, match="not open") as problem:
+        files.close(handle)
+    assert problem.value.errno == errno.EBADF
+    files.unmount()
+    files.unmount()
+    assert read_afresh(flash) == {"a": b""}
+
+
 def test_blank_and_foreign_flash_cannot_be_mounted() -> None:
     """Mounting what is no LittleFS raises the number that MicroPython gives, and stays unmounted."""
     for first in (b"\xff", b"\x00"):

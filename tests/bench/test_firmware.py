@@ -155,6 +155,25 @@ def test_flushed_files_survive_a_reset_and_a_soft_reset_closes_the_others() -> N
     on(chip, scene)
 
 
+def test_unmounting_drops_what_was_not_written_and_a_soft_reset_mounts_afresh() -> None:
+    """`os.umount('/')` leaves no filesystem and forgets open files; after Ctrl-D the flash is what is read."""
+    chip = board()
+
+    async def scene(session: Session) -> None:
+        await session.to_raw_repl()
+        code = "f = open('closed', 'w'); f.write('abc'); f.close()\ng = open('open', 'w'); g.write('xyz')"
+        assert (await session.run(f"{code}\nimport os\nos.umount('/')\nprint(os.listdir('/'))")) == (b"[]\r\n", b"")
+        assert b"ENODEV" in (await session.run("open('closed')"))[1]
+        assert b"ENODEV" in (await session.run("g.flush()"))[1]
+        session.type(b"\x04")
+        await session.until(RAW)
+        assert await session.run("print(open('closed').read(), len(open('open').read()))") == (b"abc 0\r\n", b"")
+        assert await session.run("import os, vfs, flashbdev; os.umount('/')") == (b"", b"")
+        assert (await session.run("vfs.mount(vfs.VfsLfs2(flashbdev.bdev), '/'); print(os.listdir())"))[1] == b""
+
+    on(chip, scene)
+
+
 def test_files_behave_like_files() -> None:
     """Text, bytes, lines, seeking, directories, with-statements and errors are those of MicroPython."""
     code = """

@@ -2,16 +2,22 @@
 
 import asyncio
 
-from tests.bench.firmware_rig import FRIENDLY, Session, board, files_in, on
+from tests.bench.firmware_rig import FRIENDLY, RAW, Session, board, files_in, on
 
 
 def test_puya_that_loses_forgets_what_the_firmware_wrote() -> None:
-    """On a forgetful flash a closed file is there until the next reset and gone afterwards."""
+    """On a forgetful flash a closed file is there until the next reset, the board's or MicroPython's, and gone afterwards."""
 
     async def scene(session: Session) -> None:
-        await session.to_raw_repl()
-        await session.run("with open('f', 'w') as f: f.write('data')")
-        assert (await session.run("print(open('f').read())"))[0] == b"data\r\n"
+        for soft in (False, True, True):
+            if soft:
+                session.type(b"\x04")
+                await session.until(RAW)
+            else:
+                await session.to_raw_repl()
+            assert b"ENOENT" in (await session.run("open('f')"))[1]
+            await session.run("with open('f', 'w') as f: f.write('data')")
+            assert (await session.run("print(open('f').read())"))[0] == b"data\r\n"
         await session.to_raw_repl()
         assert b"ENOENT" in (await session.run("open('f')"))[1]
 

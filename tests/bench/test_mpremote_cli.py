@@ -4,7 +4,7 @@ import asyncio
 import random
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from station.bench.chip import Chip
 from station.bench.firmware import MicroPythonHost
 from station.bench.programmer import VirtualProgrammer
+from tests.bench.bench_rig import RUNNING
 from tests.bench.firmware_rig import board, files_in
 
 MPREMOTE = Path(sys.executable).parent / "mpremote"
@@ -39,11 +40,9 @@ def with_board(chip: Chip, scene: Callable[[Client], Awaitable[None]], *, close_
         programmer = VirtualProgrammer(
             chip=chip,
             boot_firmware=host.boot,
-            wiring="none",
-            boot="run",
+            kind=replace(RUNNING, close_cuts_power=close_cuts_power),
             pace=0,
             seed=1,
-            close_cuts_power=close_cuts_power,
         )
         tty = programmer.plug()
 

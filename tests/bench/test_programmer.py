@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -19,9 +20,13 @@ from station.bench.chip import make_chip
 from station.bench.clock import Clock
 from station.bench.faults import Fault
 from station.bench.loader import Command
-from station.bench.programmer import VirtualProgrammer
+from station.bench.programmer import ProgrammerKind, VirtualProgrammer
+from station.properties import Gpio0, Reset
 from tests.bench.bench_rig import (
+    LINES,
     MAC,
+    RUNNING,
+    STICK,
     FakeFirmware,
     RawClient,
     bootable_image,
@@ -114,7 +119,7 @@ def test_the_lines_choose_between_loader_and_firmware() -> None:
     """EN's rise with GPIO0 low is the loader, without it the firmware; the boot message comes at 74880 baud."""
 
     async def story() -> None:
-        programmer = programmer_with(chip_with(image=bootable_image()), wiring="lines")
+        programmer = programmer_with(chip_with(image=bootable_image()), LINES)
         path = programmer.plug()
         client = await open_client(programmer, path, 74880)
         await reset_into(programmer, loader=True)
@@ -137,7 +142,7 @@ def test_the_board_is_silent_while_en_is_low() -> None:
     """Nothing is answered in reset, and the firmware that ran has ended without another word."""
 
     async def story() -> None:
-        programmer = programmer_with(chip_with(image=bootable_image()), wiring="lines")
+        programmer = programmer_with(chip_with(image=bootable_image()), LINES)
         path = programmer.plug()
         client = await open_client(programmer, path)
         await elsewhere(client.tty.write, b"a")
@@ -159,7 +164,7 @@ def test_opening_asserts_both_lines_and_nothing_happens() -> None:
     """DTR and RTS asserted together, as the kernel does at open, leave the chip running."""
 
     async def story() -> None:
-        programmer = programmer_with(chip_with(image=bootable_image()), wiring="lines")
+        programmer = programmer_with(chip_with(image=bootable_image()), LINES)
         programmer.plug()
         before = programmer.stats.resets
         for dtr, rts in ((True, True), (False, False), (True, False), (False, False)):
@@ -175,7 +180,7 @@ def test_both_lines_asserted_is_no_low_boot_pin() -> None:
     """When EN rises because DTR joins RTS and both stay, GPIO0 is high and the firmware starts."""
 
     async def story() -> None:
-        programmer = programmer_with(chip_with(image=bootable_image()), wiring="lines")
+        programmer = programmer_with(chip_with(image=bootable_image()), LINES)
         programmer.plug()
         for dtr, rts in ((False, True), (True, True)):
             programmer.set_lines(dtr=dtr, rts=rts)
@@ -186,29 +191,30 @@ def test_both_lines_asserted_is_no_low_boot_pin() -> None:
     bench(story)
 
 
-def test_closing_is_the_power_cycle_without_lines_only() -> None:
-    """Without lines the board starts anew when the last client closes, with lines a stub stays through it."""
+@pytest.mark.parametrize("kind", [STICK, replace(STICK, close_cuts_power=False), LINES])
+def test_closing_is_a_power_cycle_only_where_a_client_has_no_other(kind: ProgrammerKind) -> None:
+    """Where closing cuts the power the board starts anew, with a stick as it really is, and with lines, a stub stays."""
 
     async def story() -> None:
-        for wiring, resets in (("none", 2), ("lines", 2)):
-            programmer = programmer_with(chip_with(), wiring="lines" if wiring == "lines" else "none")
-            path = programmer.plug()
-            client = await open_client(programmer, path)
-            if wiring == "lines":
-                await reset_into(programmer, loader=True)
-            await elsewhere(client.start_stub)
-            if wiring == "lines":
-                await closed(client)
-                await asyncio.sleep(0.05)
-            else:
-                await power_cycled(programmer, client)
-            assert programmer.stats.resets == resets
-            client = await open_client(programmer, path)
-            await elsewhere(client.send, request(Command.SYNC, b"\x07\x07\x12\x20" + b"\x55" * 32))
-            replies = await elsewhere(client.frames, 8)
-            assert (replies[0][4:8] == bytes(4)) == (wiring == "lines"), "the value of a stub is 0"
+        programmer = programmer_with(chip_with(), kind)
+        path = programmer.plug()
+        client = await open_client(programmer, path)
+        if kind is LINES:
+            await reset_into(programmer, loader=True)
+        await elsewhere(client.start_stub)
+        before = programmer.stats.resets
+        if kind.close_cuts_power:
+            await power_cycled(programmer, client)
+        else:
             await closed(client)
-            programmer.unplug()
+            await asyncio.sleep(0.05)
+            assert programmer.stats.resets == before
+        client = await open_client(programmer, path)
+        await elsewhere(client.send, request(Command.SYNC, b"\x07\x07\x12\x20" + b"\x55" * 32))
+        replies = await elsewhere(client.frames, 8)
+        assert (replies[0][4:8] != bytes(4)) == kind.close_cuts_power, "the value of a stub is 0"
+        await closed(client)
+        programmer.unplug()
 
     bench(story)
 
@@ -236,20 +242,65 @@ def test_what_was_written_just_before_closing_still_arrives() -> None:
     bench(story)
 
 
-@pytest.mark.parametrize(("switch", "blank", "flashed"), [("rom", 1, 1), ("run", 0, 0), ("auto", 1, 0)])
-def test_the_boot_switch(switch: str, blank: int, flashed: int) -> None:
-    """Power brings up the loader, what is in flash, or with auto the loader until a bootable image is there."""
+async def comes_up_in_loader(kind: ProgrammerKind, image: bytes) -> bool:
+    """Whether a board with this in its flash starts its loader when it gets power in such a programmer."""
+    programmer = programmer_with(chip_with(image=image), kind)
+    client = await open_client(programmer, programmer.plug())
+    answers = await elsewhere(client.sync, 0.2)
+    await closed(client)
+    programmer.unplug()
+    return answers
 
-    async def comes_up_in_loader(image: bytes) -> bool:
-        programmer = programmer_with(chip_with(image=image), boot=switch)  # type: ignore[arg-type]
+
+@pytest.mark.parametrize(
+    ("kind", "blank", "flashed"),
+    [
+        (STICK, True, True),
+        (RUNNING, False, False),
+        (replace(STICK, jumper_low=None), True, False),
+        (ProgrammerKind(reset=Reset.NONE, gpio0=Gpio0.ALWAYS_LOW), True, True),
+        (ProgrammerKind(reset=Reset.LINES, gpio0=Gpio0.NEVER_LOW), False, False),
+        (LINES, False, False),
+    ],
+)
+def test_where_a_board_comes_up_when_it_gets_power(kind: ProgrammerKind, *, blank: bool, flashed: bool) -> None:
+    """GPIO0 decides: a jumper, solder, or nobody; a hand that thinks grounds it until there is a bootable image."""
+    assert bench(lambda: comes_up_in_loader(kind, b"")) == blank
+    assert bench(lambda: comes_up_in_loader(kind, bootable_image())) == flashed
+
+
+@pytest.mark.parametrize("low", [True, False])
+def test_a_reset_line_may_go_with_a_jumper(low: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """RTS restarts the board; where it ends is the jumper's matter at that moment, whatever DTR does."""
+
+    async def story() -> None:
+        kind = ProgrammerKind(reset=Reset.LINES, gpio0=Gpio0.HAND, jumper_low=not low)
+        programmer = programmer_with(chip_with(image=bootable_image()), kind)
         client = await open_client(programmer, programmer.plug())
-        answers = await elsewhere(client.sync, 0.2)
+        programmer.jumper_low = low
+        await reset_into(programmer, loader=not low)
+        assert await elsewhere(client.sync, 0.3) == low
         await closed(client)
         programmer.unplug()
-        return answers
 
-    assert bench(lambda: comes_up_in_loader(b"")) == bool(blank)
-    assert bench(lambda: comes_up_in_loader(bootable_image())) == bool(flashed)
+    bench(story)
+
+
+def test_lines_that_reach_nothing_do_nothing() -> None:
+    """Without a reset line no sequence of DTR and RTS restarts the board or silences it."""
+
+    async def story() -> None:
+        programmer = programmer_with(chip_with(), ProgrammerKind(reset=Reset.NONE, gpio0=Gpio0.HAND))
+        client = await open_client(programmer, programmer.plug())
+        await elsewhere(client.start_stub)
+        for dtr, rts in ((True, True), (False, True), (True, False), (False, True)):
+            await elsewhere(programmer.set_lines, dtr=dtr, rts=rts)
+            assert await elsewhere(client.ask, READ_MAGIC) is not None
+        assert programmer.stats.resets == 1
+        await closed(client)
+        programmer.unplug()
+
+    bench(story)
 
 
 def test_a_board_can_be_lifted_and_another_seated() -> None:
@@ -282,11 +333,11 @@ def test_a_reset_by_the_firmware_keeps_the_boot_latch() -> None:
 
     async def story() -> None:
         chip = chip_with(image=bootable_image())
-        programmer = programmer_with(chip, boot="run")
+        programmer = programmer_with(chip, RUNNING)
         path = programmer.plug()
         await greeted(programmer)
         client = await open_client(programmer, path)
-        programmer.boot = "rom"
+        programmer.jumper_low = True
         await elsewhere(client.tty.write, b"!")
         assert (await elsewhere(client.text, b"hello")).endswith(b"hello\r\n")
         assert chip.reset_cause == "software"
@@ -313,7 +364,7 @@ def test_a_client_at_another_baud_reads_and_says_nonsense() -> None:
         assert programmer.stats.frames_lost > 0
         await closed(client)
         programmer.unplug()
-        programmer = programmer_with(chip_with(image=bootable_image()), boot="run")
+        programmer = programmer_with(chip_with(image=bootable_image()), RUNNING)
         path = programmer.plug()
         await greeted(programmer)
         client = await open_client(programmer, path, 9600)
@@ -337,7 +388,7 @@ def test_the_board_talks_to_nobody_while_the_port_is_closed() -> None:
 
     async def story() -> None:
         started = FakeFirmware.started
-        programmer = programmer_with(chip_with(image=bootable_image()), boot="run")
+        programmer = programmer_with(chip_with(image=bootable_image()), RUNNING)
         path = programmer.plug()
         await greeted(programmer)
         assert FakeFirmware.started == started + 1
@@ -353,7 +404,7 @@ def test_a_client_that_sets_nothing_does_not_echo() -> None:
     """The tty is raw before anybody opens it: what the board says does not come back to it as input."""
 
     async def story() -> None:
-        programmer = programmer_with(chip_with(image=bootable_image()), boot="run")
+        programmer = programmer_with(chip_with(image=bootable_image()), RUNNING)
         path = programmer.plug()
         await greeted(programmer)
         tty = os.open(path, os.O_RDWR | os.O_NOCTTY)
@@ -391,7 +442,7 @@ def test_the_wire_is_no_faster_than_its_baud() -> None:
     """At pace 1 three thousand bytes at 115200, there and back, take at least the 0.26 s they take one way."""
 
     async def story() -> float:
-        programmer = programmer_with(chip_with(image=bootable_image()), boot="run", pace=1.0)
+        programmer = programmer_with(chip_with(image=bootable_image()), RUNNING, pace=1.0)
         client = await open_client(programmer, programmer.plug())
         assert b"hello" in await elsewhere(client.text, b"hello")
         begun = time.monotonic()
@@ -450,7 +501,7 @@ def test_a_removed_board_leaves_total_silence_and_a_tty() -> None:
 
     async def story() -> None:
         told: list[Fault] = []
-        programmer = programmer_with(chip_with("removed@50"), wiring="lines")
+        programmer = programmer_with(chip_with("removed@50"), LINES)
         programmer.on_progress_fault = told.append
         client = await open_client(programmer, programmer.plug())
         await reset_into(programmer, loader=True)
@@ -524,7 +575,7 @@ def test_a_board_that_does_not_answer_says_nothing_at_all() -> None:
     """Neither a reply nor a boot message, at any baud."""
 
     async def story() -> None:
-        programmer = programmer_with(chip_with("no_answer", image=bootable_image()), wiring="lines")
+        programmer = programmer_with(chip_with("no_answer", image=bootable_image()), LINES)
         client = await open_client(programmer, programmer.plug(), 74880)
         await reset_into(programmer, loader=True)
         client.tty.baudrate = 115200
@@ -583,7 +634,7 @@ def test_noise_is_the_same_for_the_same_seed_and_falls_with_the_baud() -> None:
     """What a noisy contact corrupts is repeatable, and at a sixteenth of the baud it is next to nothing."""
 
     async def heard(baud: int) -> bytes:
-        programmer = programmer_with(chip_with("noise@0.05", image=bootable_image()), boot="run")
+        programmer = programmer_with(chip_with("noise@0.05", image=bootable_image()), RUNNING)
         path = programmer.plug()
         await greeted(programmer)
         client = await open_client(programmer, path)
@@ -609,7 +660,7 @@ def test_a_client_that_never_reads_costs_nobody_anything() -> None:
     """A firmware that talks without end fills what the kernel would hold, the rest is lost, and the loop goes on."""
 
     async def story() -> None:
-        programmer = programmer_with(chip_with(image=bootable_image()), boot="run")
+        programmer = programmer_with(chip_with(image=bootable_image()), RUNNING)
         client = await open_client(programmer, programmer.plug())
         await elsewhere(client.tty.write, b"a")
         assert b"A" in await elsewhere(client.text, b"A")
@@ -634,7 +685,7 @@ def test_a_client_that_never_reads_costs_nobody_anything() -> None:
 
 def test_lines_of_a_bench_that_has_ended_fail_as_gone() -> None:
     """A client that outlives the loop gets EIO and never waits."""
-    programmer = programmer_with(chip_with(), wiring="lines")
+    programmer = programmer_with(chip_with(), LINES)
 
     async def story() -> None:
         programmer.plug()
@@ -646,7 +697,7 @@ def test_lines_of_a_bench_that_has_ended_fail_as_gone() -> None:
     loop.close()
     with pytest.raises(OSError, match="has ended") as caught:
         programmer.set_lines(dtr=True, rts=False)
-    assert caught.value.errno == errno.EIO
+    assert caught.value.errno == errno.ENODEV
 
 
 @pytest.mark.parametrize("pace", [0.0, 0.001])

@@ -15,8 +15,9 @@ from station.bench.faults import parse_slot_fault
 from station.bench.scenario import Plan
 from station.demo import DemoRequest, DemoResult, run_demo
 from station.floor import Floor
-from station.model import Light, SlotView
+from station.model import Light
 from station.panel.server import Address
+from station.views import SlotView
 
 
 @dataclass(slots=True, kw_only=True)

@@ -15,11 +15,13 @@ from typing import Literal
 
 from station import selftest
 from station.errors import LinkSilent, PortGone
-from station.model import BootInto, FlashChip, Identity, Programmer, StopCause, chip_id_from_mac
+from station.model import Answer, BootInto, FlashChip, Identity, Peek, Programmer, StopCause, chip_id_from_mac
 from station.ports import Line, Repl, ReplMaker, Stop
 
 FLASH_BYTES = 1 << 20
 JEDEC_ID = 0x1440EF
+LOADER_STARTS = b"\r\n ets Jan  8 2013,rst cause:2, boot mode:(1,6)\r\n"
+FIRMWARE_STARTS = b"\r\n ets Jan  8 2013,rst cause:2, boot mode:(3,6)\r\n"
 
 
 @dataclass(slots=True)
@@ -36,12 +38,13 @@ class QuickBench:
     """Sockets into which tests plug quick boards; watcher and opener at once."""
 
     def __init__(self) -> None:
-        self.boards: dict[str, tuple[Programmer, QuickBoard]] = {}
+        self.boards: dict[str, tuple[Programmer, QuickBoard | None]] = {}
         self._generation = 0
         self._hint: Callable[[], None] = lambda: None
+        self.lines: dict[str, QuickLine] = {}
 
-    def plug(self, place: str, board: QuickBoard) -> None:
-        """Plug a programmer with this board in; the station is told nothing yet."""
+    def plug(self, place: str, board: QuickBoard | None) -> None:
+        """Plug a programmer in, with this board or without one; the station is told nothing yet."""
         self._generation += 1
         node, generation = f"/dev/quick{self._generation}", str(self._generation)
         programmer = Programmer(place=place, node=node, sysfs_path="", generation=generation, hub_path=place)
@@ -50,6 +53,12 @@ class QuickBench:
     def unplug(self, place: str) -> None:
         """Pull it out; the station is told nothing yet."""
         self.boards.pop(place, None)
+
+    def seat(self, place: str, board: QuickBoard | None) -> None:
+        """Put a board into a programmer that stays, or take it out; a board that gets power says its boot message."""
+        self.boards[place] = (self.boards[place][0], board)
+        if board is not None and place in self.lines:
+            self.lines[place].says(LOADER_STARTS)
 
     def start(self, on_hint: Callable[[], None]) -> None:
         """Keep the hint."""
@@ -67,59 +76,87 @@ class QuickBench:
         """Forget the hint."""
         self._hint = lambda: None
 
-    def open(self, programmer: Programmer, baud: int, stop: Stop) -> QuickLine:
+    def open(self, programmer: Programmer, baud: int, stop: Stop, *, may_reset: bool = True) -> QuickLine:
         """Open the line of this plug."""
         stop.check()
         here = self.boards.get(programmer.place)
         if here is None or here[0] != programmer:
             raise PortGone(programmer.node)
-        line = QuickLine(programmer.node, here[1], lambda: self.boards.get(programmer.place) == here, stop)
+        line = self.lines[programmer.place] = QuickLine(self, programmer, stop, may_reset=may_reset)
         stop.attach(line)
         return line
 
 
 class QuickLine:
-    """An open line to a quick board."""
+    """An open line to whatever quick board is in that programmer."""
 
-    has_reset_lines = True
     transcript = b"quick"
 
-    def __init__(self, node: str, board: QuickBoard, there: Callable[[], bool], stop: Stop) -> None:
-        self.node, self.board, self._there, self._stop = node, board, there, stop
-        self.stopped = threading.Event()
+    def __init__(self, bench: QuickBench, programmer: Programmer, stop: Stop, *, may_reset: bool) -> None:
+        self.node, self.has_reset_lines = programmer.node, may_reset
+        self._bench, self._programmer, self._stop = bench, programmer, stop
+        self._input = b""
+        self._came, self._stopped = threading.Event(), threading.Event()
 
-    def touch(self) -> None:
-        """Every use of the line: it may be stopped, gone, or hang until it is stopped."""
-        self._stop.check()
-        if self.board.behaves == "hangs":
-            self.stopped.wait(20)
-            self._stop.check()
-        if not self._there():
+    @property
+    def board(self) -> QuickBoard | None:
+        """Who is in the socket; raises `PortGone` when the programmer is not there any more."""
+        here = self._bench.boards.get(self._programmer.place)
+        if here is None or here[0] != self._programmer:
             raise PortGone(self.node)
+        return here[1]
+
+    def touch(self) -> QuickBoard:
+        """Every use of a board: the line may be stopped or gone, the board may hang or not be there."""
+        self._stop.check()
+        board = self.board
+        if board is None:
+            raise LinkSilent("nobody")
+        if board.behaves == "hangs":
+            self._stopped.wait(20)
+            self._stop.check()
+        return board
+
+    def says(self, data: bytes) -> None:
+        """Bytes from the board."""
+        self._input += data
+        self._came.set()
 
     def set_baud(self, baud: int) -> None:
         """Any rate will do."""
 
     def read_some(self, timeout_s: float) -> bytes:
-        """Nothing to read."""
-        self.touch()
-        return b""
+        """What came; no silence is waited out."""
+        self._stop.check()
+        self._came.wait(min(timeout_s, 0.02))
+        self._stop.check()
+        data, self._input = self._input, b""
+        self._came.clear()
+        return data if self.board is not None else b""
 
     def send(self, data: bytes) -> None:
         """Nobody listens."""
         self.touch()
 
     def discard_input(self) -> None:
-        """Nothing to discard."""
+        """Throw away what came."""
+        self._input = b""
 
     def reset_board(self, into: BootInto) -> bool:
-        """Done."""
-        self.touch()
-        return True
+        """The board says which way it starts."""
+        if self.has_reset_lines and self.board is not None:
+            self.touch()
+            self.says(LOADER_STARTS if into is BootInto.LOADER else FIRMWARE_STARTS)
+        return self.has_reset_lines
+
+    def hold_boot_pin(self, *, low: bool) -> bool:
+        """Every board is in its loader whenever it is asked."""
+        return self.has_reset_lines
 
     def stop(self, cause: StopCause) -> None:
         """Wake up whoever waits."""
-        self.stopped.set()
+        self._stopped.set()
+        self._came.set()
 
     def close(self) -> None:
         """Nothing to release."""
@@ -144,19 +181,35 @@ class QuickLoader:
 
     def connect(self, attempts: int) -> None:
         """Synchronise, unless the board is silent."""
-        self._line.touch()
-        if self._line.board.behaves == "silent":
+        if self._line.touch().behaves == "silent":
             raise LinkSilent("silent")
 
     def read_identity(self) -> Identity:
         """Who it is."""
-        self._line.touch()
-        mac = self._line.board.mac
+        mac = self._line.touch().mac
         return Identity(mac=mac, chip_id=chip_id_from_mac(mac), otp_words=(0, 0, 0, 0))
 
-    def start_stub(self) -> None:
+    def start_stub(self, *, legacy: bool = False) -> None:
         """Done."""
         self._line.touch()
+
+    def start_firmware(self) -> None:
+        """Done, and heard."""
+        self._line.touch()
+        self._line.says(FIRMWARE_STARTS)
+
+    def peek(self, *, knock: bool) -> Peek:
+        """Its loader answers, whatever it did last."""
+        self._line.discard_input()
+        if self._line.board is None or self._line.touch().behaves == "silent":
+            return Peek(answer=Answer.NOTHING)
+        return Peek(answer=Answer.LOADER, mac=self._line.touch().mac)
+
+    def read_flash(self, offset: int, length: int, on_progress: Callable[[int], None]) -> bytes:
+        """What is in it."""
+        content = bytes(self._line.touch().flash[offset : offset + length])
+        on_progress(length)
+        return content
 
     def set_baud(self, baud: int) -> None:
         """Done."""
@@ -168,36 +221,35 @@ class QuickLoader:
 
     def erase_chip(self) -> None:
         """All ones."""
-        self._line.touch()
-        self._line.board.flash[:] = b"\xff" * FLASH_BYTES
+        self._line.touch().flash[:] = b"\xff" * FLASH_BYTES
 
     def write(self, offset: int, data: bytes, on_progress: Callable[[int], None]) -> None:
         """Write in two steps, so that there is a middle."""
-        self._line.touch()
         half = len(data) // 2
-        self._line.board.flash[offset : offset + half] = data[:half]
+        self._line.touch().flash[offset : offset + half] = data[:half]
         on_progress(half)
-        self._line.touch()
-        self._line.board.flash[offset : offset + len(data)] = data
+        self._line.touch().flash[offset : offset + len(data)] = data
         on_progress(len(data))
 
     def md5(self, offset: int, length: int) -> str:
         """Of what is in flash; an unstable board's is another each time."""
-        self._line.touch()
-        if self._line.board.behaves == "unstable" and length > 4096:
+        board = self._line.touch()
+        if board.behaves == "unstable" and length > 4096:
             return secrets.token_hex(16)
-        return hashlib.md5(self._line.board.flash[offset : offset + length], usedforsecurity=False).hexdigest()
+        return hashlib.md5(board.flash[offset : offset + length], usedforsecurity=False).hexdigest()
 
     def clear_write_protection(self) -> None:
         """There is none."""
 
     def answers_as(self) -> Literal["stub", "rom"] | None:
         """The stub."""
-        return "stub"
+        return "stub" if self._line.board is not None else None
 
     def probe_presence(self) -> bool | None:
         """Whether the board is there."""
-        return self._line.board.behaves != "silent"
+        if not self._line.has_reset_lines:
+            return None
+        return self._line.board is not None and self._line.touch().behaves != "silent"
 
 
 class QuickRepl:
@@ -213,8 +265,7 @@ class QuickRepl:
 
     def run(self, code: str, timeout_s: float) -> bytes:
         """Answer a check by its code."""
-        self._line.touch()
-        board = self._line.board
+        board = self._line.touch()
         mac = bytes.fromhex(board.mac.replace(":", ""))
         answers: dict[str, object] = {
             selftest.IDENTITY_CODE: [mac.hex(), (mac[:2:-1] + b"\0").hex()],

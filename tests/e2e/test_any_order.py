@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from station.adapters.metrics import Metrics, new_registry
 from station.adapters.records import Database, new_id, utc_now
+from station.claims import Claims
 from station.config import Config, FlashingSection, StationSection
 from station.daemon import standing_lot
 from station.demo import write_demo_recipe
@@ -22,7 +23,8 @@ from station.errors import RecordsUnwritable
 from station.floor import Floor
 from station.model import HostFacts, JobState, Light, Outcome
 from station.recipe import Recipe, load_recipe
-from station.visit import Claims, Tools
+from station.slotmap import load_slot_map
+from station.visit import Tools
 from tests.e2e.quick_board import QuickBench, QuickBoard, QuickFlasher, quick_repl_maker
 
 PLACES = {"A1": "hub:1", "A2": "hub:2", "A3": "hub:3"}
@@ -104,7 +106,7 @@ class World:
         )
         self.floor = Floor(
             config=self.config,
-            slot_map=PLACES,
+            slot_map=load_slot_map(self.config),
             recipe=self.recipe,
             lot=standing_lot(self.config, self.records, self.recipe),
             watcher=self.bench,
@@ -158,6 +160,7 @@ class World:
                 assert (row.state, row.outcome, row.slot) == (JobState.CLOSED, Outcome.PASS, slot.label)
                 assert all(measurement.within for measurement in row.measurements)
                 assert attached is not None
+                assert attached[1] is not None
                 assert row.mac == attached[1].mac
                 assert bytes(attached[1].flash[: len(self.recipe.image)])[4:] == self.recipe.image[4:]
                 self.greens.add(row.id)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
 import socket
 from pathlib import Path
 
 import pytest
 
+from station.byhand import exit_code
 from station.demo import write_demo_recipe
-from tests.e2e.command import DEMO, one_line, station, write_config
+from station.reasons import Reason
+from station.visit import Finding
+from tests.e2e.command import DEMO, one_line, started, station, wait_for, write_config
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +39,17 @@ USAGE = {
     "flash without a recipe": ("flash", "--port", "/dev/null"),
     "flash without such a port": ("flash", "--port", "no/such/port", "--recipe", "r.toml"),
     "flash on a file": ("flash", "--port", __file__, "--recipe", "r.toml"),
+    "flash with a reset that is none": ("flash", "--port", "/dev/null", "--recipe", "r.toml", "--reset", "rts"),
+    "flash as before": ("flash", "--port", "/dev/null", "--recipe", "r.toml", "--wiring", "manual"),
+    "flash with GPIO0 by lines that are not there": (
+        *("flash", "--port", "/dev/null", "--recipe", "r.toml"),
+        *("--reset", "none", "--gpio0", "lines"),
+    ),
+    "flash where nothing can be flashed": (
+        *("flash", "--port", "/dev/null", "--recipe", "r.toml"),
+        *("--gpio0", "never_low"),
+    ),
+    "forget no slot": ("slots", "forget"),
     "flash until no phase": ("flash", "--port", "/dev/null", "--recipe", "r.toml", "--until", "lunch"),
     "run without a configuration": ("run",),
     "lot without a name": ("lot", "open", "--config", "station.toml"),
@@ -63,6 +79,9 @@ def test_a_missing_configuration_is_refused(tmp_path: Path) -> None:
         ("[http\nlisten = 1", "line"),
         ('[slots]\nA1 = "pci:1"\nA2 = "pci:1"', "slots.A2"),
         ("[shutdown]\nfinish_s = -1", "shutdown.finish_s"),
+        ('[flashing]\nwiring = "manual"', 'slot_defaults.reset = "none"'),
+        ('[slots]\nB3 = { place = "pci:1", gpio0 = "always_low", role = "test" }', "slots.B3"),
+        ('[slot_defaults]\nreset = "none"\n[slots]\nB3 = { place = "pci:1", gpio0 = "lines" }', "slots.B3"),
     ],
 )
 def test_a_wrong_configuration_is_refused(tmp_path: Path, text: str, names: str) -> None:
@@ -161,12 +180,130 @@ def test_a_corrupt_slot_map_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "state" / "slots.json").read_text() == '{"A1": '
 
 
+def test_a_mistake_in_the_slot_map_is_refused(tmp_path: Path) -> None:
+    """An unknown word in a map that was edited by hand: 78, one line with file, key and fix; nothing is overwritten."""
+    config = write_config(tmp_path)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "slots.json").write_text('{"A1": {"place": "pci:1", "reset": "rts"}}')
+    for command in ("config", "check"), ("slots", "list"), ("slots", "forget", "A1"), ("slots", "teach"):
+        said = one_line(station(*command, "--config", config).refused(78))
+        assert "slots.json: A1.reset: " in said
+        assert "lines, none" in said
+    assert "rts" in (tmp_path / "state" / "slots.json").read_text()
+
+
+def test_a_slot_without_a_place_is_refused_until_it_is_taught(tmp_path: Path) -> None:
+    """A table without a place whose label was never taught: 78 with both ways out; teaching asks for that very slot."""
+    config = write_config(tmp_path, '[slots]\nleft = { role = "test" }')
+    for command in ("run", "--config"), ("slots", "list", "--config"), ("config", "check"):
+        said = one_line(station(*command, config).refused(78))
+        assert "slots.json: left: no place was taught" in said
+        assert "station slots teach" in said
+    with started(tmp_path, "slots", "teach", "--config", config) as teaching:
+        wait_for(lambda: "plug a programmer into left now" in teaching.out, "the slot to teach first", teaching)
+        assert teaching.end(signal.SIGINT).code in (0, 130)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "slots.json").write_text('{"left": "pci:1"}')
+    assert "1 slots" in station("config", "check", config).out
+
+
+def test_what_was_learned_is_forgotten_on_demand(tmp_path: Path) -> None:
+    """`slots forget` takes what was learned of one slot and leaves its place; a label nobody has is wrong usage."""
+    config = write_config(tmp_path, '[slots]\nleft = "pci:2"')
+    (tmp_path / "state").mkdir()
+    learned = {"place": "pci:1", "adapter": "1a86:7523 0264", "reset": "none", "reset_evidence": "silence"}
+    (tmp_path / "state" / "slots.json").write_text(json.dumps({"A1": learned, "A2": {**learned, "place": "pci:3"}}))
+    done = station("slots", "forget", "A1", "--config", config)
+    assert (done.code, done.out.split(":")[0]) == (0, "A1")
+    assert "found out again" in done.out
+    assert json.loads((tmp_path / "state" / "slots.json").read_text())["A1"] == {"place": "pci:1"}
+    assert json.loads((tmp_path / "state" / "slots.json").read_text())["A2"]["reset"] == "none"
+    for label in ("A1", "left"):
+        assert "nothing was learned" in station("slots", "forget", label, "--config", config).out
+    assert "no slot Z9" in station("slots", "forget", "Z9", "--config", config).refused(64)
+
+
+def test_the_list_of_slots_shows_what_each_is_and_how_that_is_known(tmp_path: Path) -> None:
+    """Four properties in words, each configured, default, learned or not known yet, with the evidence of the learned ones."""
+    config = write_config(tmp_path, '[slot_defaults]\ngpio0 = "hand"\n[slots]\nA2 = { place = "pci:2", role = "test" }')
+    (tmp_path / "state").mkdir()
+    learned = {"place": "pci:1", "adapter": "1a86:7523 0264", "reset": "none", "reset_evidence": "a pulse\x1b[31m"}
+    (tmp_path / "state" / "slots.json").write_text(json.dumps({"A1": learned}))
+    lines = station("slots", "list", "--config", config).out.splitlines()
+    assert [line.split() for line in lines[::3]] == [["A1", "pci:1", "empty"], ["A2", "pci:2", "empty"]]
+    assert [line.strip() for line in (*lines[1:3], lines[4])] == [
+        "reset none (learned), gpio0 hand (default), programmer moves (default), make (default)",
+        r"reset: a pulse\x1b[31m",
+        "reset ? (not known yet), gpio0 hand (default), programmer moves (default), test (configured)",
+    ]
+    first, second = station("slots", "list", "--json", "--config", config).json
+    assert first == {
+        "slot": "A1",
+        "place": "pci:1",
+        "hub_path": "",
+        "node": "",
+        "product": "",
+        "properties": {"reset": "none", "gpio0": "hand", "moves": "programmer", "role": "make"},
+        "evidence": {"reset": "a pulse\x1b[31m", "gpio0": "default", "moves": "default", "role": "default"},
+    }
+    assert second["properties"] == {"reset": None, "gpio0": "hand", "moves": "programmer", "role": "test"}
+    assert second["evidence"] == {"gpio0": "default", "moves": "default", "role": "configured"}
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        ('A1 = { place = "a", role = "flash" }', True),
+        ('A1 = { place = "a", gpio0 = "always_low" }', True),
+        ('A1 = { place = "a", gpio0 = "always_low" }\nA2 = { place = "b", role = "flash" }', True),
+        ('A1 = { place = "a", role = "flash" }\nA2 = { place = "b", role = "inspect" }', True),
+        ('A1 = { place = "a", role = "flash" }\nA2 = { place = "b", role = "test" }', False),
+        ('A1 = { place = "a", gpio0 = "always_low" }\nA2 = "b"', False),
+        ('A1 = { place = "a", role = "inspect" }', False),
+        ('A1 = "a"', False),
+        ("", False),
+    ],
+)
+def test_a_bench_where_boards_stay_untested_is_warned_of(tmp_path: Path, text: str, *, warned: bool) -> None:
+    """`config check`: good, but when boards are flashed and no slot can test what comes from another, it says so."""
+    done = station("config", "check", write_config(tmp_path, f"[slots]\n{text}"))
+    assert done.code == 0
+    assert " is good: " in done.out
+    assert done.err.startswith("warning: every slot that flashes has ") is warned
+    assert ('Give a slot role = "test"' in done.err) is warned
+
+
 def test_a_taken_port_is_refused(tmp_path: Path) -> None:
     """A page whose port somebody else has: 78, one line that names the address, and no daemon without its page."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         said = one_line(station("demo", "--once", "--slots", 1, "--pace", 0, "--port", port).refused(78))
         assert f"127.0.0.1:{port}" in said
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        (Reason.ALREADY_DONE, 0),
+        (Reason.ATTEMPTS_USED_UP, 1),
+        (Reason.MARKED_BOARD, 2),
+        (Reason.PASSED_BEFORE, 2),
+        (Reason.PENDING_ELSEWHERE, 2),
+        (Reason.NOT_FLASHED_HERE, 2),
+        (Reason.ADAPTER_ECHO, 2),
+        (Reason.LINK_LOST, 2),
+        (Reason.NO_ANSWER, 3),
+        (Reason.NOT_IN_DOWNLOAD_MODE, 3),
+        (Reason.IN_DOWNLOAD_MODE, 3),
+        (Reason.NO_PENDING_JOB, 3),
+        (Reason.AWAITS_RUN_MODE, 3),
+        (Reason.AWAITS_TEST_SLOT, 3),
+        (Reason.TEST_INTERRUPTED, 3),
+    ],
+)
+def test_a_flash_by_hand_that_was_no_job_exits_by_its_tray(reason: Reason, code: int) -> None:
+    """What is done already is 0, what goes into BAD is 1, what takes a technician is 2, what takes a hand is 3."""
+    assert exit_code(Finding(visit_id="v", reason=reason, detail=""), until=None) == code
 
 
 @pytest.mark.parametrize("url", ["sqlite:///{0}/none/station.db", "sqlite:///{0}/junk.db", "mysql://x/y", "sqlite://"])

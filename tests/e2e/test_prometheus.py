@@ -32,10 +32,11 @@ DOCUMENT = DEPLOY.parent / "docs" / "metrics.md"
 ALERTS = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
 SCRAPE_INTERVAL = "500ms"
 PATIENCE_S = 90.0
-# Boards enough to keep the bench at work while Prometheus looks; a board that never boots, a slot without a board, and one
-# whose link is bad, so that reasons, findings and baud fallbacks have something to show.
+# Boards enough to keep the bench at work while Prometheus looks; a board that never boots, a programmer that turns deaf, and
+# a link that is bad, so that reasons, findings and baud fallbacks have something to show. What is found at once, as an
+# empty programmer is, could happen before the first scrape and would then be in no rate.
 WORK = ("--slots=4", "--boards=400", "--pace=0.1", "--seed=7")
-TROUBLE = ("--fault=A2:no_boot", "--fault=A3:no_answer", "--fault=A4:noise@0.0005")
+TROUBLE = ("--fault=A2:no_boot", "--fault=A3:adapter_deaf", "--fault=A4:noise@0.0005")
 
 
 def panels() -> list[tuple[str, dict[str, Any]]]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,23 +16,30 @@ import msgspec
 from station.bench.bench import BenchOpener, BenchWatcher, VirtualBench
 from station.bench.chip import Chip, make_chip
 from station.bench.faults import parse_fault
+from station.bench.programmer import ProgrammerKind
 from station.config import (
     Config,
     FlashingSection,
     HttpSection,
     ShutdownSection,
+    SlotDefaultsSection,
     StationSection,
     UsbSection,
     WorkSection,
 )
 from station.daemon import run_station
+from station.demo import write_demo_recipe
 from station.floor import Floor
-from station.model import Light, SlotView
+from station.model import Light
 from station.panel.server import Address
 from station.ports import LightDriver, LineOpener, ProgrammerWatcher
+from station.properties import Gpio0, Reset
+from station.views import SlotView
 from tests.e2e.command import get
 
 PATIENCE_S = 90.0
+JUMPER = ProgrammerKind(reset=Reset.NONE, gpio0=Gpio0.HAND)
+"""The common stick: no line reaches the board, and a jumper grounds GPIO0."""
 _MACS = itertools.count(0x100)
 
 
@@ -55,6 +62,18 @@ def config_for(tmp_path: Path, recipe: Path | None, *, slots: int = 1, **section
         shutdown=ShutdownSection(finish_s=0.0),
     )
     return msgspec.structs.replace(config, **sections)
+
+
+def jumper_bench(
+    directory: Path, *, slots: int = 1, policy: str = 'cold_boot = "all"', **sections: msgspec.Struct
+) -> Config:
+    """A station of jumper sticks, which knows them, with its state in `directory` and a recipe with this policy.
+
+    Without another policy every board has to start from its power alone: that takes a second plug.
+    """
+    recipe, _ = write_demo_recipe(directory / "recipe", f"\n[policy]\n{policy}\n")
+    kind = SlotDefaultsSection(reset=Reset.NONE, gpio0=Gpio0.HAND)
+    return config_for(directory, recipe, slots=slots, slot_defaults=kind, **sections)
 
 
 class WatchedLight:
@@ -102,6 +121,44 @@ class Workbench:
         """Pull it out."""
         await asyncio.to_thread(self.bench.unplug, label)
 
+    async def seat(self, label: str, chip: Chip) -> None:
+        """Seat a board in the programmer that stays plugged in."""
+        await asyncio.to_thread(self.bench.seat, label, chip)
+
+    async def lift(self, label: str) -> None:
+        """Take the board out, and leave the programmer."""
+        await asyncio.to_thread(self.bench.lift, label)
+
+    async def exchange(self, label: str, chip: Chip) -> None:
+        """Put this board into the place of the one that is there, as fast as a hand can."""
+        await self.lift(label)
+        await self.seat(label, chip)
+
+    async def jumper(self, label: str, *, low: bool) -> None:
+        """Set or take off the jumper between GPIO0 and GND."""
+        await asyncio.to_thread(lambda: self.bench.set_jumper(label, low=low))
+
+    async def plug_and_wait(self, label: str, chip: Chip, *, low: bool = True) -> SlotView:
+        """Set the jumper, plug this board in, wait for the end of the visit, and return what the slot shows then."""
+        slot = self.floor.slots[label]
+        ended = slot.visits_ended
+        await self.jumper(label, low=low)
+        await self.plug(label, chip)
+        await self.until(lambda: slot.visits_ended > ended and not slot.busy)
+        return self.view(label)
+
+    async def visit(self, label: str, chip: Chip, *, low: bool = True) -> SlotView:
+        """The same, and pull it out again."""
+        seen = await self.plug_and_wait(label, chip, low=low)
+        await self.pull(label)
+        return seen
+
+    async def pull(self, label: str) -> None:
+        """Pull the programmer out, whatever goes on, and wait until the visit is on record."""
+        slot = self.floor.slots[label]
+        await self.unplug(label)
+        await self.until(lambda: slot.programmer is None and not slot.busy)
+
     def view(self, label: str = "A1") -> SlotView:
         """What a person sees of one slot."""
         return next(slot for slot in self.floor.view().slots if slot.slot == label)
@@ -138,6 +195,11 @@ def rows_of(config: Config, query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query).fetchall()
 
 
+def every_slot(config: Config, kind: ProgrammerKind) -> dict[str, ProgrammerKind]:
+    """The same kind of programmer in all slots."""
+    return dict.fromkeys(config.slots, kind)
+
+
 @contextlib.asynccontextmanager
 async def at_work(
     config: Config,
@@ -145,12 +207,16 @@ async def at_work(
     pace: float = 0.0,
     light: WatchedLight | None = None,
     bench: VirtualBench | None = None,
+    kinds: Mapping[str, ProgrammerKind] | None = None,
     watcher: Callable[[VirtualBench], ProgrammerWatcher] = BenchWatcher,
     opener: Callable[[VirtualBench], LineOpener] = BenchOpener,
 ) -> AsyncIterator[Workbench]:
-    """Run the station until the context is left; what `run_station` raises comes out here."""
+    """Run the station until the context is left; what `run_station` raises comes out here.
+
+    `bench` outlives it; without one there is a bench of its own, whose programmers are what `kinds` says.
+    """
     with contextlib.ExitStack() as stack:
-        bench = bench or stack.enter_context(VirtualBench(slots=len(config.slots), pace=pace, seed=1))
+        bench = bench or stack.enter_context(VirtualBench(slots=len(config.slots), pace=pace, seed=1, kinds=kinds))
         light = light or WatchedLight()
         lights: list[LightDriver] = [light]
         finish, ready = asyncio.Event(), asyncio.get_running_loop().create_future()

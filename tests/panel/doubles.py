@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from station.adapters.metrics import Metrics
 from station.errors import RecordsUnwritable
-from station.model import HostFacts, Light, Outcome, Phase, SlotView, StationView
+from station.model import HostFacts, Light, Outcome, Phase
 from station.panel.app import make_app
 from station.panel.server import Address, serve
-from station.reasons import MEANINGS, Reason, cause_of, words_for
+from station.properties import ANY_SLOT, SlotProperties, in_words
+from station.reasons import MEANINGS, Reason, cause_of, deed_for, headline_for, words_for
+from station.views import PENDING_SHOWN, PendingView, SlotView, StationView
 
 HOST = HostFacts(
     station_id="bench-1",
@@ -33,34 +37,55 @@ def slot_view(slot: str, light: Light = Light.EMPTY, headline: str = "", **more)
     return SlotView(slot=slot, light=light, **(known | {"headline": headline} | empty | more))
 
 
-def ended(slot: str, reason: Reason, detail: str = "", headline: str = "", mac: str = "5c:cf:7f:dd:c1:42") -> SlotView:
-    """Return a slot that shows `reason` in the words of the closed list."""
+def ended(
+    slot: str,
+    reason: Reason,
+    detail: str = "",
+    mac: str = "5c:cf:7f:dd:c1:42",
+    properties: SlotProperties = ANY_SLOT,
+    **more,
+) -> SlotView:
+    """Return a slot with such properties that shows `reason` in the words of the closed list."""
     meaning = MEANINGS[reason]
-    return slot_view(
-        slot,
-        meaning.light,
-        headline or (meaning.tray.value if meaning.tray.value != "-" else "ACTION"),
-        words=words_for(reason, detail),
-        deed=meaning.deed,
-        cause=cause_of(reason, detail),
-        outcome=meaning.outcome,
-        reason=reason.value,
-        mac=mac,
-        chip_id="0x00ddc142" if mac else "",
-    )
+    usual: dict[str, Any] = {
+        "words": words_for(reason, detail, properties),
+        "deed": deed_for(reason, detail, properties),
+        "cause": cause_of(reason, detail),
+        "outcome": meaning.outcome,
+        "reason": reason.value,
+        "mac": mac,
+        "chip_id": "0x00ddc142" if mac else "",
+        "properties": in_words(properties),
+    }
+    return slot_view(slot, meaning.light, headline_for(reason), **(usual | more))
 
 
-def passed(slot: str, mac: str = "5c:cf:7f:dd:c1:42") -> SlotView:
+def passed(slot: str, mac: str = "5c:cf:7f:dd:c1:42", **more) -> SlotView:
     """Return a slot with a committed PASS."""
-    return slot_view(
-        slot,
-        Light.PASS,
-        "GOOD",
-        words="passed",
-        deed="unplug, put the board into GOOD",
-        outcome=Outcome.PASS,
-        mac=mac,
-        chip_id="0x00ddc142",
+    usual: dict[str, Any] = {
+        "words": "passed",
+        "deed": "unplug, put the board into GOOD",
+        "outcome": Outcome.PASS,
+        "mac": mac,
+        "chip_id": "0x00ddc142",
+    }
+    return slot_view(slot, Light.PASS, "GOOD", **(usual | more))
+
+
+def ago(**age: float) -> str:
+    """Return the moment that long ago, as the view gives times: UTC, ISO 8601."""
+    return (datetime.now(UTC) - timedelta(**age)).isoformat(timespec="milliseconds")
+
+
+def waiting(number: int, *, since: str = "", slot: str = "A1", reason: Reason = Reason.AWAITS_RUN_MODE) -> PendingView:
+    """Return a board that was flashed and waits for its test."""
+    return PendingView(
+        mac=f"5c:cf:7f:a1:00:{number:02x}",
+        chip_id=f"{0xA10000 + number:#010x}",
+        slot=slot,
+        product="Lamp controller",
+        since=since or ago(minutes=number),
+        words=words_for(reason, "T1"),
     )
 
 
@@ -78,8 +103,8 @@ def busy(slot: str, phase: Phase, fraction: float | None = None, note: str = "")
     )
 
 
-def station_view(*slots: SlotView, **more) -> StationView:
-    """Return a station that is ready, with these slots."""
+def station_view(*slots: SlotView, pending: Sequence[PendingView] = (), **more) -> StationView:
+    """Return a station that is ready, with these slots, on which these boards wait."""
     usual: dict[str, Any] = {
         "station_id": "bench-1",
         "product": "Lamp controller",
@@ -92,6 +117,9 @@ def station_view(*slots: SlotView, **more) -> StationView:
         "udev_heard": True,
         "database_writable": True,
         "recipe_loaded": True,
+        "pending": tuple(pending[:PENDING_SHOWN]),
+        "pending_count": len(pending),
+        "rejected_count": 0,
     }
     return StationView(slots=slots, **(usual | more))
 
@@ -105,6 +133,7 @@ class FakeBench:
         self._changed = asyncio.Event()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.rows: list[dict[str, object]] = []
+        self.waiting: list[PendingView] = []
         self.records_fail = False
         self.read_in: list[threading.Thread] = []
 
@@ -118,6 +147,13 @@ class FakeBench:
         if self.records_fail:
             raise RecordsUnwritable("disk I/O error")
         return self.rows[:limit]
+
+    def pending(self) -> list[PendingView]:
+        """Return the test's boards, and note the thread that asked."""
+        self.read_in.append(threading.current_thread())
+        if self.records_fail:
+            raise RecordsUnwritable("disk I/O error")
+        return self.waiting
 
     async def wait_change(self, seen: int) -> int:
         """Wait for a later revision."""

@@ -6,14 +6,17 @@ import itertools
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from station.model import Light, Phase, SlotView
-from station.reasons import MEANINGS, Reason
-from tests.panel.doubles import FakeBench, RunningPanel, busy, ended, passed, slot_view, station_view
+from station.model import Light, Phase
+from station.properties import Gpio0, Moves, Reset, Role, SlotProperties, in_words
+from station.reasons import MEANINGS, Reason, deed_for, headline_for
+from station.views import PENDING_SHOWN, SlotView
+from tests.panel.doubles import FakeBench, RunningPanel, ago, busy, ended, passed, slot_view, station_view, waiting
 
 pytestmark = pytest.mark.browser
 
@@ -31,6 +34,8 @@ QUIET = (
 SCREENS = ({"width": 1280, "height": 720}, {"width": 1920, "height": 1080})
 PATIENCE_MS = 30_000
 _marks = itertools.count()
+TEST_SLOT = SlotProperties(reset=Reset.NONE, gpio0=Gpio0.HAND, role=Role.TEST)
+SEATED = SlotProperties(reset=Reset.NONE, gpio0=Gpio0.HAND, moves=Moves.BOARD)
 LABELS = tuple(f"{row}{number}" for row in "ABCD" for number in range(1, 9))
 
 
@@ -86,7 +91,21 @@ def every_state() -> tuple[SlotView, ...]:
         ended("A7", Reason.NOT_IN_DOWNLOAD_MODE),
         ended("A8", Reason.ALREADY_DONE),
         slot_view("2.4", Light.ACTION, "UNKNOWN", known=False, deed="use a slot"),
+        ended("B1", Reason.AWAITS_TEST_SLOT, "T1"),
+        ended("B2", Reason.INSPECTED, "5c:cf:7f:dd:c1:42, flash 1440c8 (1024 KB)"),
     )
+
+
+def unwatched(slot: SlotView, seconds: float = 40) -> SlotView:
+    """Return a slot whose board may have left unseen since so long."""
+    return replace(slot, unwatched=True, changed_at=ago(seconds=seconds))
+
+
+def seconds_in(text: str) -> int:
+    """Return the number of an age in seconds, `40 s` or `40 s ago`."""
+    found = re.match(r"(\d+) s\b", text)
+    assert found is not None, text
+    return int(found[1])
 
 
 def show(page: Page, panel: RunningPanel, *slots: SlotView, **more) -> None:
@@ -121,7 +140,7 @@ def test_states_differ_in_colour_word_and_shape(page, running_panel):
 
 
 def test_only_a_pass_is_green(page, running_panel):
-    """The green ground belongs to the light PASS, whatever else a slot says of itself."""
+    """The green ground belongs to the light PASS of a board that is still there, whatever else a slot says of itself."""
     liars = [
         slot_view(f"B{number}", light, "GOOD", words="PASS", known=known)
         for number, (light, known) in enumerate(
@@ -136,6 +155,8 @@ def test_only_a_pass_is_green(page, running_panel):
             start=1,
         )
     ]
+    liars.append(unwatched(passed("C1")))
+    liars.append(ended("C2", Reason.ALREADY_DONE))
     show(page, running_panel, passed("A1"), *liars)
     green = look_of(page, "A1")[1].split(")")[0]
     assert [slot.slot for slot in liars if look_of(page, slot.slot)[1].split(")")[0] == green] == []
@@ -147,12 +168,13 @@ def test_fits_one_screen(page, running_panel, screen, count):
     """From one to thirty-two slots everything is on the screen at once: nothing scrolls, nothing overlaps the edge."""
     page.set_viewport_size(screen)
     slots = [ended(label, Reason.NO_ANSWER) for label in LABELS[:count]]
-    show(page, running_panel, *slots, notices=("The status light does not answer: check its cable.",) * 5)
+    notices = ("The status light does not answer: check its cable.",) * 5
+    show(page, running_panel, *slots, notices=notices, pending=[waiting(n) for n in range(60)], rejected_count=12)
     boxes = page.evaluate(
-        """() => [...document.querySelectorAll(".tile, #station, #notices, #legend")].map(
+        """() => [...document.querySelectorAll(".tile, #station, #notices, #pending, #legend, #legend > span")].map(
             each => { const box = each.getBoundingClientRect(); return [box.left, box.top, box.right, box.bottom]; })"""
     )
-    assert len(boxes) == count + 3
+    assert len(boxes) == count + 4 + 9
     for left, top, right, bottom in boxes:
         assert 0 <= left < right <= screen["width"]
         assert 0 <= top < bottom <= screen["height"]
@@ -163,13 +185,19 @@ def test_fits_one_screen(page, running_panel, screen, count):
 def test_no_deed_is_ever_cut_off(page, running_panel, screen):
     """What the hand must do is whole and inside its tile for every reason there is, with thirty-two slots."""
     page.set_viewport_size(screen)
-    reasons = list(Reason)
-    for first in range(0, len(reasons), len(LABELS)):
+    long = "free_ram_bytes = 18432, allowed 24000…40000 (a very long particular of this case)"
+    # An age beside the word and a list of boards beside the tiles leave the least room.
+    ends = [(reason, SlotProperties()) for reason in Reason] + [(reason, SEATED) for reason in Reason]
+    for first in range(0, len(ends), len(LABELS)):
         slots = [
-            ended(label, reason, "free_ram_bytes = 18432, allowed 24000…40000 (a very long particular of this case)")
-            for label, reason in zip(LABELS, reasons[first:], strict=False)
+            replace(
+                ended(label, reason, long, properties=properties),
+                unwatched=properties is SEATED,
+                changed_at=ago(hours=3),
+            )
+            for label, (reason, properties) in zip(LABELS, ends[first:], strict=False)
         ]
-        show(page, running_panel, *slots, notices=("a notice", "another"))
+        show(page, running_panel, *slots, notices=("a notice", "another"), pending=[waiting(1)])
         cut = page.evaluate(
             """() => [...document.querySelectorAll(".tile")].filter(tile => {
                 const deed = tile.querySelector(".deed").getBoundingClientRect();
@@ -181,15 +209,166 @@ def test_no_deed_is_ever_cut_off(page, running_panel, screen):
 
 
 def test_every_end_says_tray_and_deed(page, running_panel):
-    """For every reason with a tray the tile names it in the large word and says the deed, and says it once."""
+    """For every reason the tile shows the one big word of the closed list and says the deed, and says it once."""
     for reason in Reason:
         show(page, running_panel, ended("A1", reason, "DETAIL"))
         text = tile(page, "A1").locator(".middle").inner_text()
-        meaning = MEANINGS[reason]
-        if meaning.tray.value != "-":
-            assert tile(page, "A1").locator(".headline").inner_text() == meaning.tray.value
-        assert tile(page, "A1").locator(".deed").inner_text() == meaning.deed
-        assert text.count(meaning.deed) == 1 or meaning.deed in meaning.words.removesuffix(meaning.deed)
+        deed, words = deed_for(reason, "DETAIL"), MEANINGS[reason].words
+        assert tile(page, "A1").locator(".headline").inner_text() == headline_for(reason)
+        assert tile(page, "A1").locator(".deed").inner_text() == deed
+        assert text.count(deed) == 1 or deed in words.removesuffix(deed)
+
+
+def test_already_done_is_no_plain_green(page, running_panel):
+    """A board that passed before has its own word, shape and ground, and none of them is that of GOOD."""
+    show(page, running_panel, passed("A1"), ended("A2", Reason.ALREADY_DONE))
+    good, done = look_of(page, "A1"), look_of(page, "A2")
+    assert done[3] == "ALREADY DONE"
+    assert all(one != other for one, other in zip(good, done, strict=True))
+    said = tile(page, "A2").locator(".middle").inner_text()
+    assert [line for line in said.split("\n") if line] == ["ALREADY DONE", "unplug, put into GOOD"]
+
+
+def test_a_result_that_may_be_the_past_shows_its_age(page, running_panel):
+    """A PASS that cannot be watched says how old it is, counts up, and has neither GOOD's ground nor its full shape."""
+    fresh, old = passed("A1"), unwatched(passed("A2"))
+    show(page, running_panel, fresh, old)
+    said = tile(page, "A2").locator(".said")
+    age = seconds_in(said.locator(".age").inner_text())
+    assert 40 <= age <= 40 + PATIENCE_MS / 1000
+    assert re.fullmatch(r"GOOD\s*\d+ s ago", said.inner_text())
+    page.wait_for_function(
+        """age => parseInt(document.querySelector('.tile[data-slot="A2"] .age').textContent) > age""", arg=age
+    )
+    looks = [look_of(page, slot) for slot in ("A1", "A2")]
+    assert looks[0][1] != looks[1][1]
+    fills = page.evaluate(
+        """() => ["A1", "A2"].map(slot => getComputedStyle(
+            document.querySelector(`.tile[data-slot="${slot}"] .top svg`)).getPropertyValue("--body"))"""
+    )
+    assert fills == ["", "transparent"]
+    assert tile(page, "A1").locator(".age").inner_text() == ""
+    running_panel.bench.change(passed("A2"))
+    expect(tile(page, "A2").locator(".age")).to_have_text("")
+    assert look_of(page, "A2")[1] == looks[0][1]
+
+
+def test_ages_are_the_stations(browser, running_panel):
+    """A browser whose clock is a year off shows the same ages: they count from the station's time."""
+    page = browser.new_page()
+    page.add_init_script("Date.now = () => 0")
+    running_panel.bench.show(
+        station_view(unwatched(passed("A1"), 40), pending=[waiting(1, since=ago(hours=5, minutes=2))])
+    )
+    page.goto(running_panel.url)
+    expect(page.locator("#pending-boards .age")).to_have_text(re.compile(r"5 h [2-9] min"), timeout=PATIENCE_MS)
+    assert seconds_in(tile(page, "A1").locator(".age").inner_text()) >= 40
+    page.close()
+
+
+def test_boards_that_wait_are_listed(page, running_panel):
+    """Each board that is flashed and not tested stands beside the tiles with all that is known of it; none, and nothing."""
+    expect(page.locator("#pending")).to_be_hidden()
+    boards = [
+        waiting(1, since=ago(days=1, hours=3), slot="A3"),
+        waiting(2, since=ago(minutes=12, seconds=5), reason=Reason.AWAITS_TEST_SLOT),
+        waiting(3, since=ago(seconds=7), reason=Reason.TEST_INTERRUPTED),
+    ]
+    show(page, running_panel, slot_view("A1"), pending=boards)
+    rows = [row.split("\n") for row in page.locator("#pending-boards li").all_inner_texts()]
+    assert [row[0] for row in rows] == [board.mac for board in boards]
+    assert [row[1] for row in rows[:2]] == ["1 d 3 h", "12 min"]
+    assert rows[0][2] == "0x00a10001 · A3 · Lamp controller"
+    assert [row[3] for row in rows] == [
+        "take GPIO0 off GND and plug in again",
+        "next, test slot T1",
+        "taken out during the test: flashed, not tested, do not ship",
+    ]
+    expect(page.locator("#pending-title")).to_have_text("3 flashed, not tested")
+    expect(page.locator("#pending-more")).to_have_text("")
+    age = seconds_in(rows[2][1])
+    page.wait_for_function(
+        "age => parseInt(document.querySelector('#pending-boards li:last-child .age').textContent) > age", arg=age
+    )
+    show(page, running_panel, slot_view("A1"))
+    expect(page.locator("#pending")).to_be_hidden()
+
+
+@pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: str(screen["width"]))
+def test_boards_beyond_the_list_are_counted(page, running_panel, screen):
+    """With more boards than there is room for, or than the view holds, the rest is a number and no row is cut in two."""
+    page.set_viewport_size(screen)
+    show(page, running_panel, slot_view("A1"), pending=[waiting(100 - n) for n in range(PENDING_SHOWN + 10)])
+    shown = page.evaluate(
+        """() => { const list = document.getElementById("pending-boards");
+        const rows = [...list.children].filter(row => !row.hidden);
+        const whole = rows.filter(row => row.getBoundingClientRect().bottom <= list.getBoundingClientRect().bottom + 1);
+        const wide = rows.filter(row => row.scrollWidth > row.clientWidth + 1);
+        return [rows.length, whole.length, wide.length, rows[0].querySelector("b").textContent]; }"""
+    )
+    assert 5 < shown[0] == shown[1] < PENDING_SHOWN
+    assert shown[2:] == [0, waiting(100).mac]
+    expect(page.locator("#pending-more")).to_have_text(f"and {PENDING_SHOWN + 10 - shown[0]} more")
+    expect(page.locator("#pending-count")).to_have_text(str(PENDING_SHOWN + 10))
+
+
+def test_modules_booked_out_by_hand_stand_beside_the_lot(page, running_panel):
+    """The number of rejected modules is in the header, and nothing is there when there are none."""
+    expect(page.locator("#rejected")).to_be_hidden()
+    show(page, running_panel, slot_view("A1"), rejected_count=3)
+    expect(page.locator("#rejected")).to_have_text("⊘ 3 rejected by hand")
+
+
+def test_a_test_slot_is_found_by_its_label(page, running_panel):
+    """A test slot's label is larger than another's, on a plate, and looks the same where a deed sends a board to it."""
+    test_slot = slot_view("T1", properties=in_words(TEST_SLOT))
+    sent = ended("A2", Reason.AWAITS_TEST_SLOT, "T1 or T9", properties=SEATED)
+    show(page, running_panel, slot_view("A1", properties=in_words(SEATED)), sent, test_slot)
+    style = """([slot, part, name]) => getComputedStyle(
+        document.querySelector(`.tile[data-slot="${slot}"] ${part}`)).getPropertyValue(name)"""
+    sizes = [float(page.evaluate(style, [slot, ".label", "font-size"])[:-2]) for slot in ("A1", "T1")]
+    assert sizes[1] > sizes[0] * 1.15
+    plates = [page.evaluate(style, [*where, "background-color"]) for where in (("T1", ".label"), ("A2", ".deed b"))]
+    assert plates[0] == plates[1] != page.evaluate(style, ["A1", ".label", "background-color"])
+    assert tile(page, "A2").locator(".deed").inner_text() == sent.deed
+    assert tile(page, "A2").locator(".deed b").all_inner_texts() == ["T1"]
+    assert [tile(page, slot).locator(".role").text_content() for slot in ("A1", "A2", "T1")] == ["", "", "test"]
+
+
+def test_what_a_slot_is_stands_in_small_print(page, running_panel):
+    """An empty tile says what its slot is; on any other it is one hover away, with the whole words and the cause."""
+    properties = in_words(SEATED)
+    result = ended("A2", Reason.NO_BOOT, properties=SEATED)
+    show(page, running_panel, slot_view("A1", properties=properties), result)
+    assert tile(page, "A1").locator(".ids").inner_text() == properties
+    assert tile(page, "A1").get_attribute("title") == properties
+    assert tile(page, "A2").get_attribute("title") == f"{result.words}\n{result.cause}\n{properties}"
+    assert tile(page, "A2").locator(".ids").inner_text().split() == [result.mac, result.chip_id]
+
+
+def test_every_text_stands_out_from_its_ground(page, running_panel):
+    """Word, words and deed of every state have the contrast that WCAG asks of small text: 4.5 to 1, of large text 3 to 1."""
+    states = every_state()
+    aged = [replace(unwatched(state), slot=f"U{number}") for number, state in enumerate(states) if state.outcome]
+    show(page, running_panel, *states, *aged, pending=[waiting(1)])
+    faint = page.evaluate(
+        """() => {
+        const brush = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+        const paint = (colours) => { brush.clearRect(0, 0, 1, 1); for (const each of colours) { brush.fillStyle = each;
+            brush.fillRect(0, 0, 1, 1); } return [...brush.getImageData(0, 0, 1, 1).data].slice(0, 3); };
+        const light = (rgb) => { const [r, g, b] = rgb.map(each => each / 255).map(
+            each => each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4); return 0.2126*r + 0.7152*g + 0.0722*b; };
+        const grounds = (each) => { const all = []; for (let at = each; at; at = at.parentElement)
+            all.unshift(getComputedStyle(at).backgroundColor); return all; };
+        const texts = ".headline, .words, .deed, .deed b, .age, .where, .who b, #pending-title, #lot, #legend span";
+        return [...document.querySelectorAll(texts)].filter(each => each.textContent && each.offsetParent).map(each => {
+            const [one, other] = [paint(grounds(each)), paint([...grounds(each), getComputedStyle(each).color])].map(light);
+            const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+            const wanted = parseFloat(getComputedStyle(each).fontSize) >= 24 ? 3 : 4.5;
+            return ratio < wanted ? `${each.className} ${each.textContent} ${ratio.toFixed(2)}` : "";
+        }).filter(Boolean); }"""
+    )
+    assert faint == []
 
 
 def test_hostile_text_is_inert(page, running_panel):
@@ -206,12 +385,15 @@ def test_hostile_text_is_inert(page, running_panel):
         cause=markup,
     )
     flood = slot_view("A2", Light.FAIL, "BAD", words="A" * 100_000, deed="unplug")
-    show(page, running_panel, hostile, flood, product=markup, notices=(markup,), lot_person=markup, station_id=markup)
+    stranger = replace(waiting(1), product=markup, words=markup, mac="A" * 100_000)
+    everywhere = {"product": markup, "lot_person": markup, "station_id": markup}
+    show(page, running_panel, hostile, flood, notices=(markup,), pending=[stranger], **everywhere)
     words = tile(page, "A1").locator(".words").text_content()
     assert words == rf"{markup}\u001b[31mred\u0000\u202etxet"
     assert page.locator("#product").text_content() == markup
     assert page.locator("#notices").text_content() == markup
-    assert page.locator("#slots script, #slots img, #notices img, #station img").count() == 0
+    assert page.locator("#slots script, #slots img, #notices img, #station img, #pending img").count() == 0
+    assert page.locator("#pending .words").text_content() == markup
     assert page.evaluate("window.pwned") is None
     assert len(tile(page, "A2").locator(".words").text_content() or "") == 300
 

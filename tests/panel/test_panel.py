@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import http.client
 import json
 import signal
@@ -11,17 +12,19 @@ import socket
 import threading
 import time
 import urllib.parse
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 import pytest
 
 from station.errors import ConfigurationError
-from station.model import Light, Phase, StationView
+from station.model import Light, Phase
 from station.panel import server
 from station.panel.app import COALESCE_S, make_app, make_metrics_app
 from station.panel.server import Address, serve
 from station.reasons import Reason
-from tests.panel.doubles import FakeBench, RunningPanel, busy, ended, passed, slot_view, station_view
+from station.views import PENDING_SHOWN, SlotView, StationView
+from tests.panel.doubles import FakeBench, RunningPanel, busy, ended, passed, slot_view, station_view, waiting
 
 PATHS = (
     "/",
@@ -31,6 +34,7 @@ PATHS = (
     "/events",
     "/api/slots",
     "/api/jobs",
+    "/api/pending",
     "/metrics",
     "/healthz",
     "/readyz",
@@ -152,7 +156,16 @@ def test_accepts_configured_host_names():
 def test_slots_are_the_view(running_panel):
     """`/api/slots` is the view, field by field, with whatever a board said as plain JSON text."""
     hostile = slot_view("A1", Light.FAIL, "BAD", words='</script><script>alert(1)</script>\x1b[31m"\n', deed="unplug")
-    running_panel.bench.show(station_view(hostile, busy("A2", Phase.FLASH, 0.5, "460800 baud"), notices=("no light",)))
+    boards = [waiting(number) for number in range(PENDING_SHOWN + 3)]
+    running_panel.bench.show(
+        station_view(
+            hostile,
+            busy("A2", Phase.FLASH, 0.5, "460800 baud"),
+            notices=("no light",),
+            pending=boards,
+            rejected_count=4,
+        )
+    )
     with EventStream(running_panel) as events:
         streamed = events.next_state()
     answer, body = ask(running_panel, "/api/slots")
@@ -161,6 +174,9 @@ def test_slots_are_the_view(running_panel):
     assert view == streamed
     assert set(view) == set(StationView.__dataclass_fields__)
     assert view["notices"] == ["no light"]
+    assert view["pending"] == [dataclasses.asdict(board) for board in boards[:PENDING_SHOWN]]
+    assert (view["pending_count"], view["rejected_count"]) == (PENDING_SHOWN + 3, 4)
+    assert set(view["slots"][0]) == set(SlotView.__dataclass_fields__)
     assert view["slots"][0]["words"] == '</script><script>alert(1)</script>\x1b[31m"\n'
     assert (view["slots"][1]["light"], view["slots"][1]["phase"], view["slots"][1]["fraction"]) == (
         "BUSY",
@@ -189,10 +205,22 @@ def test_jobs_refuses_a_bad_limit(running_panel, limit):
     assert running_panel.bench.read_in == []
 
 
-def test_jobs_says_when_records_fail(running_panel):
+def test_pending_is_the_whole_list(running_panel):
+    """`/api/pending` gives every board that waits for its test, also those beyond the view, from outside the event loop."""
+    running_panel.bench.waiting = boards = [waiting(number) for number in range(PENDING_SHOWN + 10)]
+    answer, body = ask(running_panel, "/api/pending")
+    assert answer.status == 200
+    assert json.loads(body) == {"pending": [dataclasses.asdict(board) for board in boards]}
+    assert [thread.name != "panel" for thread in running_panel.bench.read_in] == [True]
+    running_panel.bench.waiting = []
+    assert json.loads(ask(running_panel, "/api/pending")[1]) == {"pending": []}
+
+
+@pytest.mark.parametrize("path", ["/api/jobs", "/api/pending"])
+def test_says_when_records_fail(running_panel, path):
     """Unreadable records are a 503 with the reason, and the rest of the page goes on."""
     running_panel.bench.records_fail = True
-    answer, body = ask(running_panel, "/api/jobs")
+    answer, body = ask(running_panel, path)
     assert answer.status == 503
     assert "disk I/O error" in json.loads(body)["error"]
     assert ask(running_panel, "/healthz")[0].status == 200
@@ -236,6 +264,18 @@ def test_events_begin_with_the_whole_state(running_panel):
         running_panel.bench.change(ended("A2", Reason.NO_BOOT))
         while (state := events.next_state())["slots"][1]["headline"] != "BAD":
             assert state["slots"][0]["headline"] == "GOOD"
+
+
+def test_events_tell_the_time_before_each_state(running_panel):
+    """Before each state comes the station's own time, so that a browser needs no clock to tell how old something is."""
+    before = datetime.now(UTC)
+    with EventStream(running_panel) as events:
+        events.next_event()
+        for _ in range(2):
+            name, moment = events.next_event()
+            assert name == "now"
+            assert before - timedelta(milliseconds=1) <= datetime.fromisoformat(moment) <= datetime.now(UTC)
+            assert events.next_event()[0] == "state"
 
 
 def test_events_beat_without_changes(running_panel):

@@ -1,30 +1,34 @@
-"""One board that does what a script says, with its flash, its firmware, its line, and a clock that nobody waits for.
+"""One board that does what a script says: its pins, its flash, what runs on it, and a clock that nobody waits for.
 
-It stands in for the outside world in tests of the retry policy and of the job. Everything that can be seen from outside
-(flash erased and written, identity read, rows durable) is kept in one journal in the order in which it happened.
+It stands in for the outside world in tests of the retry policy and of the job; `scripted_talk` is how one talks to it.
+Everything that can be seen from outside (flash erased and written, identity read, rows durable) is kept in one journal in
+the order in which it happened. GPIO0 is sampled at a hardware reset and latched: a start by software leaves the latch.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from station import selftest
-from station.errors import LinkSilent
-from station.model import BootInto, FlashChip, Identity, Programmer, StopCause, chip_id_from_mac
-from station.ports import Line, Stop
+from station.model import Identity, Programmer, StopCause, chip_id_from_mac
+from station.ports import Stop
+from tests.unit.small_image import LENGTH_OFFSET
 
 MAC, OTHER_MAC = "5c:cf:7f:dd:c1:42", "5c:cf:7f:00:00:07"
 JEDEC_ID = 0x1440EF
 MIB = 1 << 20
 PROGRAMMER = Programmer(place="hub:1", node="/dev/scripted", sysfs_path="", generation="1", hub_path="1")
+BOOT_MESSAGE = b" ets Jan  8 2013,rst cause:2, boot mode:(%d,7)\r\n"
+BANNER = b"MicroPython v1.27.0 on 2025-12-09; ESP module (1M) with ESP8266\r\n>>> "
+STUBS = ("stub", "legacy stub")
 
 Act = BaseException | Callable[[], Any] | None
 """What happens when a step is taken: nothing, an exception, or something else; what it returns may be the answer."""
+Gpio0Pin = Literal["lines", "low", "free"]
+Runs = Literal["nothing", "rom", "stub", "legacy stub", "firmware"]
 
 
 def for_ever(act: Act) -> Iterator[Act]:
@@ -71,7 +75,7 @@ def identity_of(mac: str) -> Identity:
 
 @dataclass(slots=True)
 class ScriptedBoard:
-    """The board in its programmer: opener, flasher and REPL maker at once."""
+    """The board in its programmer."""
 
     clock: Clock = field(default_factory=Clock)
     mac: str = MAC
@@ -85,15 +89,31 @@ class ScriptedBoard:
     stuck: dict[int, int] = field(default_factory=dict)
     """Byte position -> mask of the bits that can still be 1."""
     lines: bool = True
-    """Whether DTR and RTS reach the board."""
-    powered_by_port: bool = False
-    """Without lines: whether closing the port cuts the power, as a pty of the bench does."""
+    """Whether RTS reaches EN."""
+    modem_lines: bool | None = None
+    """Whether the port has modem lines at all, wherever they lead; None: as `lines`."""
+    gpio0: Gpio0Pin | None = None
+    """Who decides at a hardware reset; None: the lines where they reach the board, else a jumper to GND."""
+    held_low: bool = False
+    """Whether the line holds GPIO0 at GND without a reset."""
+    latch_low: bool = False
+    """What GPIO0 was at the last hardware reset."""
     present: bool = True
-    runs: Literal["rom", "stub", "firmware"] = "rom"
+    runs: Runs = "nothing"
+    synced: bool = False
+    """Whether its ROM has heard a SYNC since the last reset; before that it understands nothing."""
+    talks: bool = True
+    """Whether its firmware answers at once; one that makes its filesystem is silent for a while."""
+    resets: int = 0
+    """How often it was reset by the lines or by its power."""
+    said: bytes = b""
+    """What it said and nobody has read."""
+    mounted: bool = True
+    """Whether the running firmware sees the filesystem that is in flash."""
     stored: int | None = None
     version: str = "1.27.0"
     script: dict[str, Iterator[Act]] = field(default_factory=dict)
-    checks: dict[str, bytes | BaseException] = field(default_factory=dict)
+    checks: dict[str, bytes | BaseException | Callable[[], Any]] = field(default_factory=dict)
     """By the name of a check: what is answered instead of what a healthy board says."""
     journal: list[str] = field(default_factory=list)
     watch: Callable[[str], None] = lambda _event: None
@@ -101,6 +121,12 @@ class ScriptedBoard:
     def __post_init__(self) -> None:
         if not self.flash:
             self.flash = bytearray(b"\x5a" * self.real_bytes)
+        if self.gpio0 is None:
+            self.gpio0 = "lines" if self.lines else "low"
+        if self.modem_lines is None:
+            self.modem_lines = self.lines
+        self.reset(line_low=False)
+        self.said = b""
 
     # -- what a test says and sees ---------------------------------------------------------------------------------
 
@@ -125,20 +151,46 @@ class ScriptedBoard:
             raise act
         return act() if act is not None else None
 
-    # -- LineOpener, Flasher, ReplMaker ----------------------------------------------------------------------------
+    def plug_in(self, gpio0: Gpio0Pin | None = None, *, lines: bool | None = None) -> ScriptedBoard:
+        """Take it out and plug it in again, here or elsewhere, with GPIO0 as the hand has put it."""
+        if lines is not None:
+            self.lines = self.modem_lines = lines
+        self.gpio0, self.present = gpio0 or self.gpio0, True
+        self.journal.clear()
+        self.note("power")
+        self.reset(line_low=self.held_low)
+        self.said = b""
+        return self
 
-    def open(self, programmer: Programmer, baud: int, stop: Stop) -> ScriptedLine:
-        """Open the one line."""
-        stop.check()
-        self.note("open")
-        self.step("open")
-        line = ScriptedLine(self, stop, baud)
-        stop.attach(line)
-        return line
+    # -- what runs -------------------------------------------------------------------------------------------------
 
-    def make_repl(self, line: Line, stop: Stop) -> ScriptedRepl:
-        """Talk to the firmware."""
-        return ScriptedRepl(self)
+    def reset(self, *, line_low: bool) -> None:
+        """A hardware reset: GPIO0 is sampled, and what it says is started."""
+        self.latch_low = self.gpio0 == "low" or (self.gpio0 == "lines" and line_low)
+        self.synced, self.resets = False, self.resets + 1
+        if self.latch_low:
+            self.runs = "rom"
+        else:
+            self.start_firmware()
+        self.said = BOOT_MESSAGE % (1 if self.latch_low else 3)
+
+    def start_firmware(self) -> None:
+        """What is in flash runs, if that can run at all; the latch stays."""
+        self.runs = "firmware" if self.flash[0] == 0xE9 else "nothing"
+        self.mounted = True
+        self.said = BANNER if self.prompts else b""
+
+    @property
+    def prompts(self) -> bool:
+        """Whether a MicroPython runs on it."""
+        return self.present and self.runs == "firmware" and b"MicroPython v" in self.flash[:4096]
+
+    @property
+    def intact(self) -> bool:
+        """What esp.check_fw() says: the image in flash is as long as it says, and its MD5 is the one behind it."""
+        length = int.from_bytes(self.flash[LENGTH_OFFSET : LENGTH_OFFSET + 4], "little")
+        digest = hashlib.md5(self.flash[4:length], usedforsecurity=False).digest()
+        return digest == self.flash[length : length + len(digest)]
 
     # -- flash -----------------------------------------------------------------------------------------------------
 
@@ -157,227 +209,3 @@ class ScriptedBoard:
             data, offset = data[len(part) :], offset + len(part)
         for place, mask in self.stuck.items():
             self.flash[place] &= mask
-
-
-class ScriptedFlasher:
-    """Makes loaders for one board."""
-
-    version = "scripted"
-
-    def __init__(self, board: ScriptedBoard) -> None:
-        self._board = board
-
-    def loader(self, line: Line) -> ScriptedLoader:
-        """Return a conversation."""
-        assert isinstance(line, ScriptedLine)
-        return ScriptedLoader(self._board, line)
-
-
-class ScriptedLine:
-    """The open line."""
-
-    node = PROGRAMMER.node
-
-    def __init__(self, board: ScriptedBoard, stop: Stop, baud: int) -> None:
-        self._board, self._stop, self.baud = board, stop, baud
-        self._open = True
-        self._poked = False
-        self.transcript = b"what the board said"
-
-    @property
-    def has_reset_lines(self) -> bool:
-        """Whether they reach the board."""
-        return self._board.lines
-
-    def use(self) -> None:
-        """Every use of the line: a closed or a stopped one is useless."""
-        assert self._open, "a closed line was used"
-        self._stop.check()
-
-    def set_baud(self, baud: int) -> None:
-        """Change our side."""
-        self.use()
-        self.baud = baud
-
-    def read_some(self, timeout_s: float) -> bytes:
-        """A firmware that was just powered prints its banner, one that runs echoes; a loader says nothing."""
-        self.use()
-        if self._board.step("sign of life"):
-            return b">>> "
-        if self._board.runs == "firmware" and (self._board.powered_by_port or self._poked):
-            return b"MicroPython"
-        self._stop.wait(timeout_s)
-        return b""
-
-    def send(self, data: bytes) -> None:
-        """Somebody may echo it."""
-        self.use()
-        self._poked = True
-
-    def discard_input(self) -> None:
-        """Nothing waits."""
-        self.use()
-
-    def reset_board(self, into: BootInto) -> bool:
-        """Reset by the lines, where there are any."""
-        self.use()
-        if not self._board.lines:
-            return False
-        self._board.note(f"reset into {into}")
-        self._board.runs = "firmware" if into is BootInto.FIRMWARE else "rom"
-        return True
-
-    def stop(self, cause: StopCause) -> None:
-        """The next use raises."""
-
-    def close(self) -> None:
-        """Release the port."""
-        assert self._open, "a line was closed twice"
-        self._open = False
-        self._board.note("close")
-        if self._board.powered_by_port and self._board.runs != "firmware":
-            self._board.runs = "firmware"
-
-
-class ScriptedLoader:
-    """The conversation with ROM loader and stub."""
-
-    def __init__(self, board: ScriptedBoard, line: ScriptedLine) -> None:
-        self._board, self._line = board, line
-
-    def _step(self, name: str) -> Any:
-        self._line.use()
-        answer = self._board.step(name)
-        self._line.use()
-        if not self._board.present:
-            raise LinkSilent(f"nothing in the socket at {name}")
-        return answer
-
-    def connect(self, attempts: int) -> None:
-        """Reset into the ROM loader."""
-        self._step("connect")
-        self._board.note(f"connect at {self._line.baud}")
-        self._board.runs = "rom"
-
-    def read_identity(self) -> Identity:
-        """Who it is."""
-        answer = self._step("identity")
-        self._board.note(f"identity at {self._board.clock.now_s - 1000:.2f} s")
-        return answer or identity_of(self._board.mac)
-
-    def start_stub(self) -> None:
-        """Into the stub."""
-        self._step("stub")
-        self._board.note("stub")
-        self._board.runs = "stub"
-
-    def set_baud(self, baud: int) -> None:
-        """Both sides."""
-        self._step("baud")
-        self._line.set_baud(baud)
-
-    def read_flash_chip(self) -> FlashChip:
-        """The id, and what size it claims."""
-        self._step("chip")
-        return FlashChip(jedec_id=self._board.jedec_id, size_bytes=self._board.claimed_bytes)
-
-    def erase_chip(self) -> None:
-        """All ones, but what is stuck or protected."""
-        self._step("erase")
-        self._board.note(f"erase at {self._line.baud}")
-        if self._board.protected == "no":
-            self._board.flash[:] = b"\xff" * self._board.real_bytes
-            self._board.program(0, b"\xff")  # stuck bits show in an erased flash too
-
-    def write(self, offset: int, data: bytes, on_progress: Callable[[int], None]) -> None:
-        """In two halves, so that there is a middle."""
-        self._step("write")
-        self._board.note(f"write at {self._line.baud}")
-        half = len(data) // 2
-        self._put(offset, data[:half])
-        on_progress(half)
-        self._step("half")
-        self._put(offset + half, data[half:])
-        on_progress(len(data))
-        self._step("written")
-
-    def _put(self, offset: int, data: bytes) -> None:
-        if self._board.protected == "no":
-            self._board.program(offset, data)
-
-    def md5(self, offset: int, length: int) -> str:
-        """Computed by the chip."""
-        answer = self._step("md5")
-        return answer or hashlib.md5(self._board.read(offset, length), usedforsecurity=False).hexdigest()
-
-    def clear_write_protection(self) -> None:
-        """Lift it, where it can be lifted."""
-        self._step("unprotect")
-        self._board.note("unprotect")
-        if self._board.protected == "until lifted":
-            self._board.protected = "no"
-
-    def answers_as(self) -> Literal["stub", "rom"] | None:
-        """Who is there after a break."""
-        self._line.use()
-        runs = self._board.runs if self._board.present else None
-        return None if runs == "firmware" else runs
-
-    def probe_presence(self) -> bool | None:
-        """Whether the ROM prints its message."""
-        self._line.use()
-        if not self._board.lines:
-            return None
-        answer = self._board.step("presence")
-        return self._board.present if answer is None else bool(answer)
-
-
-class ScriptedRepl:
-    """The firmware's REPL."""
-
-    def __init__(self, board: ScriptedBoard) -> None:
-        self._board = board
-
-    def await_prompt(self, timeout_s: float) -> str:
-        """Here it is, unless the script says otherwise."""
-        self._board.step("prompt")
-        self._board.note("prompt")
-        return "MicroPython"
-
-    def run(self, code: str, timeout_s: float) -> bytes:
-        """Answer a check as a healthy board does, or as the test wants."""
-        self._board.step("run")
-        name, value = self._healthy(code)
-        answer = self._board.checks.get(name, json.dumps(value).encode())
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
-    def _healthy(self, code: str) -> tuple[str, object]:
-        board = self._board
-        mac = bytes.fromhex((board.run_mac or board.mac).replace(":", ""))
-        answers: dict[str, tuple[str, object]] = {
-            selftest.IDENTITY_CODE: ("identity", [mac.hex(), (mac[:2:-1] + b"\0").hex()]),
-            selftest.FLASH_CODE: ("flash", [board.jedec_id, board.claimed_bytes]),
-            selftest.FIRMWARE_CODE: ("firmware", [f"v{board.version} on 2025-12-09", "2.2.0", "ESP module (1M)"]),
-            selftest.FIRMWARE_INTACT_CODE: ("firmware_intact", True),
-            selftest.CPU_FREQUENCY_CODE: ("cpu_frequency", 80_000_000),
-            selftest.FREE_RAM_CODE: ("free_ram", 36_000),
-            selftest.WIFI_START_CODE: ("wifi_start", True),
-            selftest.FILESYSTEM_READ_CODE: ("filesystem_read", self._hash()),
-        }
-        if code in answers:
-            return answers[code]
-        board.stored = int(code.partition("sha256(b'")[2][:16], 16)
-        return "filesystem_write", self._hash()
-
-    def _hash(self) -> str | None:
-        stored = self._board.stored
-        return None if stored is None else hashlib.sha256(selftest.file_content(stored)).hexdigest()
-
-    def soft_reset(self, timeout_s: float) -> None:
-        """Done."""
-
-    def leave(self) -> None:
-        """Back to the friendly REPL."""
-        self._board.note("leave")

@@ -1,7 +1,11 @@
-"""The documents say what the program does: keys, defaults, reasons, layers, fault tokens, commands and links."""
+"""The documents say what the program does: keys, defaults, properties, reasons, layers, fault tokens, commands and links.
+
+What a tile says, and what the hand does, is held against docs/operator.md in `test_operator_table`.
+"""
 
 from __future__ import annotations
 
+import itertools
 import re
 import tomllib
 from collections.abc import Iterator
@@ -14,7 +18,9 @@ import pytest
 from station.bench.faults import FAULT_TOKENS
 from station.bench.scenario import EXPECTED
 from station.cli import station
-from station.config import Config
+from station.config import Config, SlotSection
+from station.model import BootEvidence
+from station.properties import Gpio0, Reset, Role, SlotProperties, refusal
 from station.reasons import MEANINGS
 from station.recipe import RecipeFile
 
@@ -102,6 +108,47 @@ def test_the_slot_map_is_documented() -> None:
     """`[slots]`, the one section without keys of its own, has its place in the configuration's document."""
     headings = {heading for heading, _ in rows(DOCS / "configuration.md", 4)}
     assert {heading.strip("`[]") for heading in headings} == {field.name for field in msgspec.structs.fields(Config)}
+
+
+def test_every_key_of_a_slots_table_is_documented() -> None:
+    """A slot that is more than a place has the keys that the page names, and no other."""
+    named = [re.findall(_SPAN, cells[0]) for _, cells in rows(DOCS / "configuration.md", 3) if cells[0][:1] == "`"]
+    keys = [key for row in named for key in row if " = " not in key and key.isidentifier()]
+    assert keys == [field.name for field in msgspec.structs.fields(SlotSection)]
+
+
+def test_every_combination_that_is_refused_is_documented() -> None:
+    """The page names the pairs of properties that make no sense, all of them and no other."""
+    documented: list[set[str]] = []
+    for _, (combination, _reason) in rows(DOCS / "configuration.md", 2):
+        settings: list[str] = []
+        for span in _SPAN.findall(combination):
+            settings.append(span if " = " in span else f"{settings[-1].partition(' = ')[0]} = {span}")
+        documented += [{settings[0], other} for other in settings[1:]]
+    refused = []
+    for reset, gpio0, role in itertools.product((None, *Reset), Gpio0, Role):
+        written = {f'reset = "{reset}"', f'gpio0 = "{gpio0}"', f'role = "{role}"'}
+        fitting = [pair for pair in documented if pair <= written]
+        assert bool(fitting) == bool(refusal(SlotProperties(reset=reset, gpio0=gpio0, role=role))), written
+        refused += fitting
+    assert all(pair in refused for pair in documented)
+
+
+def test_every_kind_of_programmer_is_in_the_readme() -> None:
+    """Each way of reset and GPIO0 that makes sense has one line, with the boot evidence that it can give."""
+    seen = []
+    for _, (reset, gpio0, _, _, evidence) in rows(ROOT / "README.md", 5):
+        possible: set[BootEvidence] = set()
+        for way in reset.split(" or "):
+            kind = SlotProperties(reset=Reset(way), gpio0=Gpio0(gpio0), role=Role.INSPECT)
+            assert refusal(kind) == ""
+            seen.append((kind.reset, kind.gpio0))
+            if kind.gpio0 is not Gpio0.NEVER_LOW and not kind.starts_firmware_by_lines:
+                possible.add(BootEvidence.SOFT)
+            if kind.gpio0 is not Gpio0.ALWAYS_LOW:
+                possible.add(BootEvidence.RESET_LINE if kind.may_reset else BootEvidence.COLD)
+        assert set(_SPAN.findall(evidence)) == possible
+    assert sorted(seen) == sorted(set(itertools.product(Reset, Gpio0)) - {(Reset.NONE, Gpio0.LINES)})
 
 
 def test_every_reason_is_documented_as_the_program_has_it() -> None:

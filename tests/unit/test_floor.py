@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -11,28 +12,24 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from station.adapters.metrics import Metrics
-from station.adapters.records import Database, LotRequest, new_id, utc_now
-from station.config import Config, FlashingSection, StationSection, UsbSection, WorkSection
+from station.adapters.records import Database, LotRequest, RejectReason, RejectRow, new_id, utc_now
+from station.bookkeeping import count_job
+from station.claims import Claims
+from station.config import Config, FlashingSection, SlotSection, StationSection, UsbSection, WorkSection
 from station.daemon import remember_recipe, standing_lot
 from station.errors import RecordsUnwritable
-from station.floor import Floor, count_job
+from station.floor import Floor
 from station.job import run_visit
-from station.model import (
-    CommittedJob,
-    JobEnd,
-    JobStart,
-    JobState,
-    Light,
-    Lot,
-    LotState,
-    Outcome,
-    SlotView,
-)
+from station.model import CommittedJob, JobEnd, JobStart, JobState, Light, Lot, LotState, Outcome
+from station.properties import Gpio0, Learned, Moves, Reset, Role
 from station.recipe import Recipe
-from station.slotmap import read_taught, write_taught
-from station.visit import Claims, Tools
+from station.slotmap import load_slot_map, read_taught, write_taught
+from station.transitions import SlotState
+from station.views import SlotView
+from station.visit import Tools, Visit, VisitResult
 from tests.e2e.quick_board import QuickBench, QuickBoard, QuickFlasher, quick_repl_maker
 from tests.unit.memory_records import FACTS, MemoryRecords, tools_for, visit_for
 from tests.unit.scripted_board import ScriptedBoard
@@ -95,7 +92,7 @@ class World:
         self.recipe: Recipe | None = small_recipe(directory / "recipe")
         self.config = Config(
             station=StationSection(id="test", state_dir=str(directory)),
-            slots=PLACES,
+            slots=sections.pop("slots", PLACES),
             flashing=FlashingSection(identity_reads_over_s=0.0, progress_deadline_s=20.0),
             **sections,
         )
@@ -132,7 +129,7 @@ class World:
         )
         self.floor = Floor(
             config=self.config,
-            slot_map=PLACES,
+            slot_map=load_slot_map(self.config),
             recipe=self.recipe,
             lot=lot,
             watcher=self.bench,
@@ -166,6 +163,11 @@ class World:
     async def settle(self) -> None:
         """Until no visit runs."""
         await self.until(lambda: not any(slot.busy for slot in self.floor.slots.values()))
+
+    async def shows(self, slot: str, state: SlotState) -> SlotView:
+        """Wait until the slot is in this state; what a person sees of it then."""
+        await self.until(lambda: self.floor.slots[slot].state is state)
+        return self.view(slot)
 
     def light(self, slot: str) -> Light:
         """What the slot shows."""
@@ -567,7 +569,7 @@ def test_a_second_board_with_the_same_mac_puts_the_first_ones_green_out(tmp_path
 
 
 def test_a_board_that_moves_to_another_slot_is_no_duplicate(tmp_path: Path) -> None:
-    """Pulled out in A1, plugged in in A2: one board, two jobs, no contest."""
+    """Pulled out in A1, plugged in in A2: one board, no contest; it is done already."""
 
     async def story(world: World) -> None:
         world.start()
@@ -576,7 +578,312 @@ def test_a_board_that_moves_to_another_slot_is_no_duplicate(tmp_path: Path) -> N
         world.bench.unplug("hub:1")
         world.plug("hub:2", 0)
         await world.settle()
-        assert [world.light(slot) for slot in ("A1", "A2")] == [Light.EMPTY, Light.PASS]
+        assert (world.light("A1"), world.view("A2").reason) == (Light.EMPTY, "already_done")
+        assert len(world.records.jobs(10)) == 1
+
+    play(tmp_path, story)
+
+
+def test_a_board_taken_from_a_programmer_that_stayed_is_no_duplicate(tmp_path: Path) -> None:
+    """Lifted from the stick in A1 and put into A2 without any uevent: A1 is asked, goes dark, and A2 makes the board."""
+
+    async def story(world: World) -> None:
+        world.start()
+        board = world.plug("hub:1", 0, "fails")
+        await world.settle()
+        assert world.light("A1") is Light.FAIL
+        world.bench.seat("hub:1", None)
+        board.behaves = "passes"
+        world.bench.plug("hub:2", board)
+        world.floor.reconcile()
+        await world.shows("A2", SlotState.PASS)
+        gone = await world.shows("A1", SlotState.LIFTED)
+        assert (gone.light, gone.words, gone.mac) == (Light.EMPTY, "board gone: plug in again", "")
+        assert world.view("A2").words == "passed on attempt 2"
+        assert [(row.slot, row.outcome) for row in world.records.jobs(10)] == [("A2", "PASS"), ("A1", "FAIL")]
+        world.pull("hub:1")
+        assert world.floor.slots["A1"].state is SlotState.EMPTY
+
+    play(tmp_path, story)
+
+
+def test_two_boards_with_one_mac_at_the_same_moment_are_both_held(tmp_path: Path) -> None:
+    """Plugged in together: whoever asks second gets its answer from the first one's progress, and nobody turns green."""
+
+    async def story(world: World) -> None:
+        world.bench.plug("hub:1", QuickBoard(MACS[0]))
+        world.bench.plug("hub:2", QuickBoard(MACS[0]))
+        world.start()
+        world.floor.reconcile()
+        await world.settle()
+        await world.until(lambda: {world.light(slot) for slot in ("A1", "A2")} == {Light.FAULT})
+        assert "duplicate_mac" in {row.reason for row in world.records.jobs(10)}
+
+    play(tmp_path, story)
+
+
+# -- boards that move while the programmer stays -----------------------------------------------------------------------
+
+
+def fixture(place: str) -> SlotSection:
+    """A socket with reset lines in which boards come and go."""
+    return SlotSection(place=place, reset=Reset.LINES, gpio0=Gpio0.LINES, moves=Moves.BOARD)
+
+
+FIXTURES = {label: fixture(place) for label, place in PLACES.items()}
+
+
+def test_boards_come_and_go_in_a_programmer_that_stays(tmp_path: Path) -> None:
+    """Seated, made, lifted, the next one seated, and one swapped for another without a pause: each is a plug of its own."""
+
+    async def story(world: World) -> None:
+        world.start()
+        world.bench.plug("hub:1", None)
+        world.floor.reconcile()
+        ready = await world.shows("A1", SlotState.READY)
+        assert (ready.light, ready.headline, ready.words) == (Light.EMPTY, "EMPTY", "seat a board")
+        assert ready.properties == "reset lines, gpio0 lines, board moves, make"
+        for number in (0, 1):
+            world.bench.seat("hub:1", QuickBoard(MACS[number]))
+            passed = await world.shows("A1", SlotState.PASS)
+            assert (passed.mac, passed.deed) == (MACS[number], "take the board out, put it into GOOD")
+            world.bench.seat("hub:1", None)
+            await world.shows("A1", SlotState.READY)
+        world.bench.seat("hub:1", QuickBoard(MACS[2]))
+        await world.shows("A1", SlotState.PASS)
+        world.bench.seat("hub:1", QuickBoard(MACS[3]))
+        await world.until(lambda: world.view("A1").mac == MACS[3] and world.light("A1") is Light.PASS)
+        assert [row.mac for row in world.records.jobs(10)] == [MACS[3], MACS[2], MACS[1], MACS[0]]
+        assert world.floor.slots["A1"].plug.number == 4  # type: ignore[union-attr]
+        world.pull("hub:1")
+        assert world.light("A1") is Light.EMPTY
+
+    play(tmp_path, story, slots=FIXTURES)
+
+
+def test_a_board_lifted_in_mid_write_is_said_until_the_next_one_is_seated(tmp_path: Path) -> None:
+    """No uevent tells it: the job is ABORTED, the words stay over the empty socket, and the same board is made anew."""
+
+    async def story(world: World) -> None:
+        world.start()
+        board = QuickBoard(MACS[0])
+        world.records.after_begin = lambda _start: world.bench.seat("hub:1", None)
+        world.bench.plug("hub:1", board)
+        world.floor.reconcile()
+        lifted = await world.shows("A1", SlotState.PULLED)
+        assert (lifted.reason, lifted.light) == ("board_removed", Light.ACTION)
+        assert lifted.deed == "seat the board again"
+        world.records.after_begin = lambda _start: None
+        world.bench.seat("hub:1", board)
+        await world.shows("A1", SlotState.PASS)
+        rows = world.records.jobs(10)
+        assert [(row.outcome, row.reason) for row in rows] == [("PASS", ""), ("ABORTED", "board_removed")]
+
+    play(tmp_path, story, slots=FIXTURES)
+
+
+def test_a_lot_that_pauses_over_an_empty_socket_meets_the_next_board(tmp_path: Path) -> None:
+    """READY stays as it is; the board that is seated then shows the gate, and is begun by itself when the lot goes on."""
+
+    async def story(world: World) -> None:
+        assert world.recipe is not None
+        remember_recipe(world.records, world.recipe)
+        request = LotRequest(recipe_hash=world.recipe.hash, product="thing", person="Ada")
+        lot = world.records.open_lot(request)
+        floor = world.start()
+        await floor.keep_books()
+        world.bench.plug("hub:1", None)
+        floor.reconcile()
+        await world.shows("A1", SlotState.READY)
+        world.records.pause_lot(lot.id, "Ada")
+        await floor.keep_books()
+        assert world.view("A1").words == "seat a board"
+        world.bench.seat("hub:1", QuickBoard(MACS[0]))
+        waiting = await world.shows("A1", SlotState.WAITING)
+        assert waiting.headline == "NO WORK ORDER"
+        assert world.records.visits(10) == ()
+        world.records.open_lot(request)
+        await floor.keep_books()
+        await world.shows("A1", SlotState.PASS)
+        assert len(world.records.visits(10)) == 1
+
+    play(tmp_path, story, work=WorkSection(require_lot=True), slots=FIXTURES)
+
+
+def test_a_station_that_stops_lets_go_of_its_sockets(tmp_path: Path) -> None:
+    """Sockets that are watched do not hold up the end: their lines are taken and released."""
+
+    async def story(world: World) -> None:
+        floor = world.start()
+        for number, place in enumerate(PLACES.values()):
+            world.bench.plug(place, QuickBoard(MACS[0]) if number == 0 else None)
+        floor.reconcile()
+        await world.shows("A1", SlotState.PASS)
+        await world.shows("A2", SlotState.READY)
+        await asyncio.wait_for(floor.close(0.0), PATIENCE_S)
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("slot")]
+        floor.tick()
+        world.bench.seat("hub:2", QuickBoard(MACS[1]))
+        assert len(world.records.visits(10)) == 1
+
+    play_to_the_end(tmp_path, story, slots=FIXTURES)
+
+
+# -- what a slot is ----------------------------------------------------------------------------------------------------
+
+
+def test_what_a_visit_finds_out_about_its_slot_is_shown_and_remembered(tmp_path: Path) -> None:
+    """Reset and GPIO0 by the lines: on the tile after the first board, in the file with the evidence, and at the next start."""
+
+    async def story(world: World) -> None:
+        world.start()
+        assert world.view("A1").properties == "reset ?, gpio0 ?, programmer moves, make"
+        world.plug("hub:1")
+        await world.settle()
+        assert world.view("A1").properties == "reset lines, gpio0 lines, programmer moves, make"
+        assert world.view("A2").properties == "reset ?, gpio0 ?, programmer moves, make"
+
+    world = play(tmp_path, story)
+    again = load_slot_map(world.config)["A1"]
+    assert (again.properties.reset, again.properties.gpio0) == (Reset.LINES, Gpio0.LINES)
+    assert "boot message" in again.evidence["reset"]
+
+
+def test_what_is_configured_is_never_learned_otherwise(tmp_path: Path) -> None:
+    """A slot that says `reset = "none"` keeps it, whatever answers there."""
+
+    async def story(world: World) -> None:
+        world.start()
+        world.plug("hub:1", 0, "fails")
+        await world.settle()
+        assert world.view("A1").properties.startswith("reset none, gpio0 hand")
+
+    world = play(tmp_path, story, slots={"A1": SlotSection(place="hub:1", reset=Reset.NONE, gpio0=Gpio0.HAND)})
+    assert load_slot_map(world.config)["A1"].evidence["reset"] == "configured"
+
+
+def test_what_makes_no_sense_is_not_learned(tmp_path: Path) -> None:
+    """GPIO0 is configured to be by the lines: a port without lines does not make a combination of it that is refused."""
+
+    async def story(world: World) -> None:
+        world.start()
+        world.floor.reconcile()
+        world.floor._learned("A1", Learned(reset=Reset.NONE, evidence="this port has no modem lines"))
+        await asyncio.sleep(0.05)
+        assert world.view("A1").properties.startswith("reset ?, gpio0 lines")
+
+    world = play(tmp_path, story, slots={"A1": SlotSection(place="hub:1", gpio0=Gpio0.LINES)})
+    assert not (world.directory / "slots.json").exists()
+
+
+def test_another_kind_of_adapter_is_found_out_anew(tmp_path: Path) -> None:
+    """What one stick taught says nothing about the next one in the same place."""
+
+    async def story(world: World) -> None:
+        world.start()
+        for number, (kind, behaves) in enumerate((("1a86:7523", "passes"), ("1a86:55d4", "hangs"))):
+            world.bench.unplug("hub:1")
+            world.bench.plug("hub:1", QuickBoard(MACS[number], behaves))  # type: ignore[arg-type]
+            stick, board = world.bench.boards["hub:1"]
+            world.bench.boards["hub:1"] = (replace(stick, usb_id=kind), board)
+            world.floor.reconcile()
+            assert world.view("A1").properties == "reset ?, gpio0 ?, programmer moves, make"
+            if behaves == "passes":
+                await world.settle()
+                assert world.view("A1").properties == "reset lines, gpio0 lines, programmer moves, make"
+
+    play(tmp_path, story)
+
+
+# -- boards that wait for their test -----------------------------------------------------------------------------------
+
+TWO_STEPS = {
+    "A1": SlotSection(place="hub:1", reset=Reset.LINES, gpio0=Gpio0.LINES, role=Role.FLASH),
+    "A2": SlotSection(place="hub:2", reset=Reset.LINES, gpio0=Gpio0.LINES, role=Role.TEST),
+}
+
+
+def test_a_board_that_waits_for_its_test_is_listed_until_it_had_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flashed in A1: the tile and the list name A2, the metric counts it; tested in A2: it is gone from the list."""
+    visits: list[Visit] = []
+
+    def noted(visit: Visit, tools: Tools) -> VisitResult:
+        visits.append(visit)
+        return run_visit(visit, tools)
+
+    monkeypatch.setattr("station.floor.run_visit", noted)
+
+    async def story(world: World) -> None:
+        floor = world.start()
+        board = world.plug("hub:1")
+        await world.settle()
+        assert world.view("A1").words == "flashed, not tested: next, test slot A2"
+        await floor.keep_books()
+        (waits,) = floor.view().pending
+        assert (waits.mac, waits.slot, waits.product) == (MACS[0], "A1", "thing")
+        assert waits.words == world.view("A1").words
+        assert (floor.view().pending_count, floor.pending()) == (1, (waits,))
+        assert world.sample("station_pending_jobs") == 1
+        world.pull("hub:1")
+        world.bench.plug("hub:2", board)
+        floor.reconcile()
+        await world.shows("A2", SlotState.PASS)
+        assert [(visit.test_slots, visit.some_pending) for visit in visits] == [(("A2",), False), ((), True)]
+        assert [visit.properties.role for visit in visits] == [Role.FLASH, Role.TEST]
+        await floor.keep_books()
+        world.plug("hub:1", 1, "silent")
+        await world.settle()
+        assert not visits[-1].some_pending
+        assert (floor.view().pending, floor.view().pending_count) == ((), 0)
+        assert world.sample("station_pending_jobs") == 0
+        assert [(row.outcome, row.attempt) for row in world.records.jobs(10)] == [("PASS", 1)]
+
+    play(tmp_path, story, slots=TWO_STEPS)
+
+
+def test_a_bench_that_flashes_and_cannot_test_says_so(tmp_path: Path) -> None:
+    """Slots that only flash, and no slot where the boards could be tested: a notice with the way out."""
+
+    async def story(world: World) -> None:
+        floor = world.start()
+        await floor.keep_books()
+        (notice,) = floor.view().notices
+        assert notice == 'no slot can test what A1 flashed: give a slot role = "test" in the configuration'
+
+    play(tmp_path, story, slots={"A1": TWO_STEPS["A1"]})
+
+
+def test_modules_that_were_booked_out_are_counted(tmp_path: Path) -> None:
+    """What a person rejected of the lot is on the page and in the metrics, and in no yield."""
+
+    async def story(world: World) -> None:
+        floor = world.start()
+        await floor.keep_books()
+        lot = standing_lot(world.config, world.records, world.recipe)  # type: ignore[arg-type]
+        row = RejectRow(id=new_id(), lot_id=lot.id, reason=RejectReason.DAMAGED, person="Ada")
+        world.records.add_rejects([row, replace(row, id=new_id())])
+        await floor.keep_books()
+        assert floor.view().rejected_count == 2
+        assert world.sample("station_rejected_modules") == 2
+
+    play(tmp_path, story)
+
+
+def test_the_log_says_what_the_page_says(tmp_path: Path) -> None:
+    """Words and deed of a job and of a finding are the very same on the tile and in the log."""
+
+    async def story(world: World) -> None:
+        world.start()
+        with capture_logs() as events:
+            for number, behaves in ((0, "passes"), (1, "silent"), (2, "fails")):
+                world.plug("hub:1", number, behaves)
+                await world.settle()
+                event = [event for event in events if event["event"] in ("job.ended", "visit.found")][-1]
+                view = world.view("A1")
+                assert (event["words"], event["deed"]) == (view.words, view.deed)
+                assert view.words
 
     play(tmp_path, story)
 
@@ -663,14 +970,14 @@ def test_what_is_on_record_is_counted(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         assert world.recipe is not None
         world.start()
-        for behaves in ("passes", "passes", "fails", "silent"):
-            world.plug("hub:1", 0, behaves)
+        for number, behaves in ((0, "passes"), (1, "fails"), (1, "passes"), (2, "silent")):
+            world.plug("hub:1", number, behaves)
             await world.settle()
         assert world.sample("station_jobs_total", slot="A1", outcome="PASS") == 2
         assert world.sample("station_jobs_total", slot="A1", outcome="FAIL") == 1
         assert world.sample("station_job_reasons_total", reason="out_of_limits") == 1
         assert world.sample("station_first_attempts_total", outcome="PASS") == 1
-        assert world.sample("station_first_attempts_total", outcome="FAIL") == 0
+        assert world.sample("station_first_attempts_total", outcome="FAIL") == 1
         assert world.sample("station_visit_findings_total", reason="no_answer") == 1
         assert world.sample("station_bytes_flashed_total", slot="A1") == 3 * len(world.recipe.image)
         assert world.sample("station_phase_duration_seconds_count", phase="FLASH") == 3
@@ -775,9 +1082,9 @@ def test_closing_writes_what_was_held(tmp_path: Path) -> None:
     play_to_the_end(tmp_path, story)
 
 
-def play_to_the_end(directory: Path, story: Callable[[World], Awaitable[None]]) -> None:
+def play_to_the_end(directory: Path, story: Callable[[World], Awaitable[None]], **sections) -> None:
     """Play a story that brings the floor down itself."""
-    world = World(directory)
+    world = World(directory, **sections)
     try:
         asyncio.run(story(world))  # type: ignore[arg-type]
     finally:

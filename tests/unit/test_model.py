@@ -103,6 +103,8 @@ def test_a_job_as_json_keeps_its_contract() -> None:
         "outcome": "FAIL",
         "reason": "out_of_limits",
         "detail": "free_ram = 5 B, allowed 10000…120000",
+        "attempt": 1,
+        "boot_evidence": None,
         "phases": [{"phase": "CONNECT", "outcome": "PASS", "duration_s": 1.235}],
         "measurements": [
             {"name": "free_ram", "value": 5, "unit": "B", "low": 10000, "high": 120000, "within": False},

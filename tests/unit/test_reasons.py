@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from station.model import Light
-from station.reasons import MEANINGS, Reason, cause_of, words_for
+from station.properties import ANY_SLOT, Gpio0, Moves, Reset, Role, SlotProperties
+from station.reasons import HEADLINES, MEANINGS, Reason, cause_of, deed_for, headline_for, words_for
 
 # reason, outcome (None: a visit's finding, or a job that waits), tray, and words the person reads. Written by hand from
 # the list of outcomes, never from the program; the words are a part that must be in what the person reads.
@@ -58,7 +59,18 @@ ADDED = (
     ("station_bug", "ERROR", "CALL", "station error: X"),
     ("evidence_missing", "ERROR", "CALL", "no proof of: X"),
     ("stopped_by_request", None, "-", "stopped after X as asked"),
-    ("awaits_run_mode", None, "AGAIN", "flashed, not tested"),
+    ("awaits_run_mode", None, "AGAIN", "flashed, not tested: take GPIO0 off GND and plug in again"),
+    ("awaits_test_slot", None, "-", "flashed, not tested: next, test slot X"),
+    ("test_interrupted", None, "AGAIN", "taken out during the test: flashed, not tested, do not ship"),
+    ("never_started", None, "CALL", "flashed, never tested: came back X times with GPIO0 at GND"),
+    ("in_download_mode", None, "-", "take GPIO0 off GND and plug in again"),
+    ("no_pending_job", None, "-", "nothing to test: flash this board first"),
+    ("not_flashed_here", None, "CALL", "this board was not flashed here"),
+    ("pending_elsewhere", None, "CALL", "flashed under another recipe: X"),
+    ("passed_before", None, "CALL", "passed before as X: not flashed again"),
+    ("marked_board", None, "CALL", "X board: never flashed"),
+    ("attempts_used_up", None, "BAD", "judged not good X times"),
+    ("inspected", None, "-", "inspected: X"),
     ("no_work_order", None, "-", "NO WORK ORDER"),
     ("no_recipe", None, "CALL", "NO RECIPE"),
     ("unknown_place", None, "-", "unknown place"),
@@ -84,8 +96,7 @@ def test_the_list_is_closed() -> None:
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_says_a_cause_and_a_deed(reason: Reason) -> None:
     """Nobody is left with a bare state name: there are words, a likely cause, and something for the hand to do."""
-    meaning = MEANINGS[reason]
-    for text in (words_for(reason, "D"), cause_of(reason, "D"), meaning.deed):
+    for text in (words_for(reason, "D"), cause_of(reason, "D"), deed_for(reason, "D")):
         assert text.strip() == text != ""
         assert "{" not in text
     assert words_for(reason) != ""
@@ -96,6 +107,9 @@ def test_blame_and_tray_fit_together(reason: Reason) -> None:
     """Only a FAIL goes to BAD, an ABORTED is done AGAIN, an ERROR is done again or calls; no reason is ever a PASS."""
     trays = {"FAIL": {"BAD"}, "ERROR": {"AGAIN", "CALL"}, "ABORTED": {"AGAIN"}, None: {"AGAIN", "CALL", "GOOD", "-"}}
     meaning = MEANINGS[reason]
+    if reason is Reason.ATTEMPTS_USED_UP:
+        assert (meaning.outcome, meaning.tray) == (None, "BAD"), "its jobs have blamed it already, this visit is no job"
+        return
     assert meaning.tray in trays[meaning.outcome]
 
 
@@ -112,3 +126,135 @@ def test_particulars_are_put_in_as_they_are(detail: str) -> None:
     """Braces, percent signs and the placeholder itself in a detail are text, not a format."""
     assert words_for(Reason.CHECK_RAISED, detail) == f"check {detail or '?'} crashed"
     assert words_for(Reason.NO_BOOT, detail) == "does not start"
+
+
+# -- words for every kind of slot --------------------------------------------------------------------------------------
+
+EVERY_SLOT = [
+    SlotProperties(reset=reset, gpio0=gpio0, moves=moves, role=role)
+    for reset in (*Reset, None)
+    for gpio0 in (*Gpio0, None)
+    for moves in Moves
+    for role in Role
+]
+GROUND = ("GPIO0 to GND", "ground GPIO0")
+FREE = ("GPIO0 off GND", "off GND", "jumper off")
+
+
+def said_in(slot: SlotProperties, reason: Reason) -> str:
+    """All that a hand reads: words and deed."""
+    return f"{words_for(reason, 'X', slot)} / {deed_for(reason, 'X', slot)}"
+
+
+def a_hand_moves_gpio0(slot: SlotProperties) -> bool:
+    """By hand: a jumper, or a stick of which nobody knows better; where the line to EN is known a hand is found out."""
+    return slot.gpio0 is Gpio0.HAND or (slot.gpio0 is None and slot.reset is not Reset.LINES)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_nobody_is_told_to_move_what_no_hand_can_move(reason: Reason) -> None:
+    """In every slot: GPIO0 is grounded or freed by words only where a hand does it."""
+    for slot in EVERY_SLOT:
+        if not a_hand_moves_gpio0(slot):
+            assert not any(words in said_in(slot, reason) for words in (*GROUND, *FREE)), slot
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_soldered_slot_never_speaks_of_gpio0(reason: Reason) -> None:
+    """With gpio0 = always_low the pin is not even named, nor is a jumper."""
+    for slot in EVERY_SLOT:
+        if slot.gpio0 is Gpio0.ALWAYS_LOW:
+            said = said_in(slot, reason).lower()
+            assert "gpio0" not in said
+            assert "jumper" not in said
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_where_boards_move_nobody_is_told_to_plug(reason: Reason) -> None:
+    """The programmer stays: a board is taken out and seated; only a broken programmer is plugged anew."""
+    for slot in EVERY_SLOT:
+        said = said_in(slot, reason).replace("re-plug it", "")
+        if slot.board_moves:
+            assert "plug" not in said, slot
+        else:
+            assert "take the board out" not in said
+
+
+@pytest.mark.parametrize("reason", [Reason.NO_ANSWER, Reason.IN_DOWNLOAD_MODE])
+def test_a_slot_that_does_not_flash_wants_no_grounded_gpio0(reason: Reason) -> None:
+    """Where firmware is wanted nobody is told to hold GPIO0 to GND."""
+    for slot in EVERY_SLOT:
+        if not slot.flashes:
+            assert not any(words in said_in(slot, reason) for words in GROUND), slot
+
+
+@pytest.mark.parametrize(
+    ("reason", "slot", "words", "deed"),
+    [
+        (Reason.NO_ANSWER, ANY_SLOT, "no answer: re-seat the board, GPIO0 to GND, plug in again", None),
+        (
+            Reason.NO_ANSWER,
+            SlotProperties(gpio0=Gpio0.HAND, moves=Moves.BOARD),
+            "no answer: take the board out, GPIO0 to GND, seat it again",
+            "take the board out, GPIO0 to GND, seat it again",
+        ),
+        (Reason.NO_ANSWER, SlotProperties(gpio0=Gpio0.ALWAYS_LOW), "no answer: re-seat the board, plug in again", None),
+        (Reason.NOT_IN_DOWNLOAD_MODE, ANY_SLOT, "hold GPIO0 to GND and plug in again", None),
+        (
+            Reason.NOT_IN_DOWNLOAD_MODE,
+            SlotProperties(reset=Reset.LINES, gpio0=Gpio0.LINES),
+            "the board does not enter its loader: re-seat it",
+            "re-seat the board, plug in again",
+        ),
+        (
+            Reason.AWAITS_RUN_MODE,
+            SlotProperties(gpio0=Gpio0.HAND, moves=Moves.EITHER),
+            "flashed, not tested: take the board out, GPIO0 off GND, seat it again",
+            "take the board out, GPIO0 off GND, seat it again",
+        ),
+        (
+            Reason.AWAITS_RUN_MODE,
+            SlotProperties(gpio0=Gpio0.ALWAYS_LOW),
+            "flashed, not tested: next, a slot that tests",
+            "put the board into a slot that tests",
+        ),
+        (
+            Reason.AWAITS_TEST_SLOT,
+            ANY_SLOT,
+            "flashed, not tested: next, test slot T1",
+            "put the board into test slot T1",
+        ),
+        (
+            Reason.NO_BOOT,
+            SlotProperties(moves=Moves.BOARD),
+            "does not start",
+            "take the board out, put the board into BAD",
+        ),
+        (Reason.UNPLUGGED, ANY_SLOT, "pulled too early: half-flashed, do not ship", "plug in again"),
+    ],
+)
+def test_words_and_deed_fit_the_slot(reason: Reason, slot: SlotProperties, words: str, deed: str | None) -> None:
+    """A few of them, by hand."""
+    assert words_for(reason, "T1", slot) == words
+    if deed is not None:
+        assert deed_for(reason, "T1", slot) == deed
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_no_slot_leaves_a_hand_without_words(reason: Reason) -> None:
+    """In every slot there is something to read and something to do, without a placeholder."""
+    for slot in EVERY_SLOT:
+        for text in (words_for(reason, "D", slot), deed_for(reason, "D", slot)):
+            assert text.strip() == text != ""
+            assert "{" not in text
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_the_headline_is_one_big_word(reason: Reason) -> None:
+    """GOOD alone is for a committed PASS: a board that passed before has a word of its own."""
+    headline = headline_for(reason)
+    assert headline.isupper()
+    assert headline not in ("GOOD", "PASS", "-")
+    assert headline == HEADLINES.get(reason, headline)
+    assert headline_for(Reason.ALREADY_DONE) == "ALREADY DONE"
+    assert headline_for(Reason.AWAITS_RUN_MODE) == headline_for(Reason.AWAITS_TEST_SLOT) == "TEST NEXT"

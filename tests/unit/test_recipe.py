@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import struct
 import tempfile
@@ -17,7 +18,9 @@ from station.errors import ConfigurationError, ImageChanged
 from station.recipe import (
     FLASH_MODES,
     FLASH_SIZE_CODES,
+    PolicySection,
     check_unchanged,
+    demands_cold_boot,
     image_for_flash,
     load_recipe,
     new_recipe_text,
@@ -40,6 +43,26 @@ class Wrong:
     fix: str
 
 
+COLD_BOOT_WRONG = (
+    "",
+    "sometimes",
+    "ALL",
+    "first",
+    "first ",
+    "first 0",
+    "first -1",
+    "first 1.5",
+    "first five",
+    "first  5",
+    " first 5",
+    "first 5 ",
+    "every 0",
+    "every 05",
+    "every 12345678",
+    "first 5, every 10",
+    "first 5\n",
+    "every \u0665",
+)
 MINIMAL = f'[firmware]\npath = "thing.bin"\nsha256 = "{SHA256}"\n'
 WRONG = {
     "syntax": Wrong(f'{MINIMAL}[flash\nmode = "dout"\n', "", "line 4", "correct that line"),
@@ -79,6 +102,27 @@ WRONG = {
     "negative flash size": Wrong(
         f"{MINIMAL}minimum_flash_bytes = -1\n", "firmware.minimum_flash_bytes", "-1", "524288"
     ),
+    "no attempts": Wrong(f"{MINIMAL}[policy]\nattempts = 0\n", "policy.attempts", ">= 1", "docs/recipes.md"),
+    "attempts without end": Wrong(
+        f"{MINIMAL}[policy]\nattempts = 101\n", "policy.attempts", "<= 100", "docs/recipes.md"
+    ),
+    "half an attempt": Wrong(
+        f"{MINIMAL}[policy]\nattempts = 1.5\n", "policy.attempts", "got `float`", "docs/recipes.md"
+    ),
+    "repeat": Wrong(f'{MINIMAL}[policy]\nrepeat = "always"\n', "policy.repeat", "'always'", "docs/recipes.md"),
+    "run mode board": Wrong(
+        f'{MINIMAL}[policy]\nrun_mode_board = "flash"\n', "policy.run_mode_board", "'flash'", "docs/recipes.md"
+    ),
+    "unknown policy": Wrong(f"{MINIMAL}[policy]\nretries = 3\n", "policy", "`retries`", "docs/recipes.md"),
+    **{
+        f"cold boot {text!r}": Wrong(
+            f"{MINIMAL}[policy]\ncold_boot = {json.dumps(text)}\n",
+            "policy.cold_boot",
+            "is not known",
+            '"first N" or "every K"',
+        )
+        for text in COLD_BOOT_WRONG
+    },
     "less flash than the build needs": Wrong(
         f"{MINIMAL}minimum_flash_bytes = 524288\n", "firmware.minimum_flash_bytes", "524288", "1048576"
     ),
@@ -246,7 +290,7 @@ def test_the_hash_does_not_depend_on_where_the_files_lie(tmp_path: Path) -> None
         f'# a comment\n\n[firmware]\nsha256 = "{SHA256}"\npath = "thing.bin"\n',
         f'[firmware]\npath = "thing.bin"\nsha256 = "{SHA256.upper()}"\n',
         f'firmware = {{ path = "thing.bin", sha256 = "{SHA256}" }}\n',
-        f'{MINIMAL}trailer = "micropython"\n[flash]\nmode = "dout"\n',
+        f'{MINIMAL}trailer = "micropython"\n[flash]\nmode = "dout"\n[policy]\nrepeat = "refuse"\n',
         f'version = "1"\nname = "thing"\n{MINIMAL}',
     ],
     ids=["order and comment", "upper case", "inline table", "defaults written out", "name written out"],
@@ -268,6 +312,10 @@ def test_the_hash_does_not_depend_on_the_layout(tmp_path: Path, layout: str) -> 
         '[flash]\nfrequency = "80m"\n',
         "[limits]\nfree_ram_bytes = [1, 2]\n",
         '[limits]\nfirmware_version = "1.27.0"\n',
+        "[policy]\nattempts = 4\n",
+        '[policy]\nrepeat = "flash"\n',
+        '[policy]\ncold_boot = "first 5"\n',
+        '[policy]\nrun_mode_board = "test"\n',
     ],
 )
 def test_the_hash_depends_on_everything_that_changes_the_product(tmp_path: Path, more: str) -> None:
@@ -280,6 +328,45 @@ def test_the_hash_depends_on_the_image(tmp_path: Path) -> None:
     first = load_recipe(write_recipe(tmp_path, IMAGE))
     other = load_recipe(write_recipe(tmp_path, make_small_image(filling=b"other")))
     assert first.hash != other.hash
+
+
+# -- what a PASS takes beyond the tests --------------------------------------------------------------------------------
+
+
+def test_without_a_word_known_boards_are_left_alone_and_no_cold_boot_is_asked(tmp_path: Path) -> None:
+    """The defaults of `[policy]`: three attempts, never flashed twice, never a second visit, other firmware ignored."""
+    policy = small_recipe(tmp_path).policy
+    assert policy == PolicySection(attempts=3, repeat="refuse", cold_boot="never", run_mode_board="ignore")
+    assert not any(demands_cold_boot(policy, number) for number in range(1, 1000))
+
+
+def test_a_policy_is_taken_as_it_is_written(tmp_path: Path) -> None:
+    """Every key of the section reaches the recipe."""
+    text = '[policy]\nattempts = 1\nrepeat = "flash"\ncold_boot = "every 10"\nrun_mode_board = "refuse"\n'
+    policy = small_recipe(tmp_path, text).policy
+    assert policy == PolicySection(attempts=1, repeat="flash", cold_boot="every 10", run_mode_board="refuse")
+
+
+@pytest.mark.parametrize(
+    ("cold_boot", "demanded"),
+    [
+        ("never", []),
+        ("all", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]),
+        ("first 1", [1]),
+        ("first 5", [1, 2, 3, 4, 5]),
+        ("first 9999999", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]),
+        ("every 1", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]),
+        ("every 5", [5, 10]),
+        ("every 12", [12]),
+        ("every 13", []),
+    ],
+)
+def test_a_cold_boot_is_demanded_of_exactly_the_boards_that_are_named(
+    tmp_path: Path, cold_boot: str, demanded: list[int]
+) -> None:
+    """Of twelve boards of a lot, counted from 1: none, all, the first N, or every K-th."""
+    policy = small_recipe(tmp_path, f'[policy]\ncold_boot = "{cold_boot}"\n').policy
+    assert [number for number in range(1, 13) if demands_cold_boot(policy, number)] == demanded
 
 
 # -- the header for this flash -----------------------------------------------------------------------------------------

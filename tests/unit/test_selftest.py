@@ -2,27 +2,24 @@
 
 import ast
 import contextlib
-import hashlib
-import io
-import json
-import os
-import struct
-import sys
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from station.errors import ReplGarbage
-from station.model import FlashChip, Identity, Measurement
+from station.model import Measurement
 from station.reasons import Reason
-from station.recipe import LimitsSection, Recipe, trailer_problem
+from station.recipe import Recipe, trailer_problem
 from station.selftest import (
     ANSWER_MAX_BYTES,
+    FLASH_CODE,
+    IDENTITY_CODE,
+    RESTART_CODE,
+    UNMOUNT_CODE,
     Check,
     between,
+    board_that_answers,
     checks_for,
     exactly,
     file_content,
@@ -33,135 +30,7 @@ from station.selftest import (
     recorded,
     required_measurements,
 )
-
-IDENTITY = Identity(mac="5c:cf:7f:dd:c1:42", chip_id=0xDDC142, otp_words=(0x42000000, 0x0200DDC1, 0x5CCF7F, 0x005CCF7F))
-FLASH = FlashChip(jedec_id=0x1440E0, size_bytes=1 << 20)
-SEED = 0x0123456789ABCDEF
-
-
-def image_with_trailer() -> bytes:
-    """An image that ends as MicroPython's makeimg.py ends it."""
-    body = bytearray(b"\xe9" + bytes(0x9003))
-    struct.pack_into("<I", body, 0x8FFC, len(body))
-    return bytes(body) + hashlib.md5(body[4:], usedforsecurity=False).digest()
-
-
-IMAGE = image_with_trailer()
-
-
-def recipe(*, has_filesystem: bool = True, firmware_version: str = "1.27.0", image: bytes = IMAGE) -> Recipe:
-    """A recipe as load_recipe makes them."""
-    return Recipe(
-        name="thing",
-        version="1",
-        file="thing.toml",
-        hash="0" * 64,
-        image=image,
-        firmware_path="thing.bin",
-        firmware_sha256=hashlib.sha256(image).hexdigest(),
-        firmware_version=firmware_version,
-        minimum_flash_bytes=1 << 20 if has_filesystem else 1 << 19,
-        has_filesystem=has_filesystem,
-        flash_mode="dout",
-        flash_frequency="40m",
-        limits=LimitsSection(),
-        file_sha256="0" * 64,
-        canonical="{}",
-    )
-
-
-class Radio:
-    """`network.WLAN(STA_IF)`."""
-
-    def __init__(self) -> None:
-        self.on = False
-        self.broken = False
-        self.history: list[bool] = []
-        self.mac = bytes.fromhex("5ccf7fddc142")
-
-    def active(self, *wanted: bool) -> bool | None:
-        """Get or set."""
-        if not wanted:
-            return self.on
-        self.on = wanted[0] and not self.broken
-        self.history.append(self.on)
-        return None
-
-    def config(self, what: str) -> bytes:
-        """Only the MAC."""
-        assert what == "mac"
-        return self.mac
-
-
-class Board:
-    """The chip's modules, as MicroPython's ESP8266 port has them, for code executed by CPython."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, old: bool = False) -> None:
-        self.radio = Radio()
-        self.values: dict[str, Any] = {
-            "freq": 80_000_000,
-            "flash_id": 0x1440E0,
-            "flash_size": 1 << 20,
-            "check_fw": True,
-            "mem_free": 30_000,
-            "unique_id": bytes.fromhex("42c1dd00"),
-            "version": "v1.27.0 on 2025-12-09",
-        }
-        self.synced = 0
-        self.monkeypatch = monkeypatch
-        self.modules: dict[str, Any] = {
-            "machine": self._module(freq=lambda: self.values["freq"], unique_id=lambda: self.values["unique_id"]),
-            "esp": self._module(
-                flash_id=lambda: self.values["flash_id"],
-                flash_size=lambda: self.values["flash_size"],
-                check_fw=self._check_fw,
-            ),
-            "network": self._module(STA_IF=0, AP_IF=1, WLAN=self._wlan),
-            "gc": self._module(collect=lambda: None, mem_free=lambda: self.values["mem_free"]),
-            "time": self._module(sleep=lambda _seconds: None),
-        }
-        system = self._module(uname=self._uname, sync=self._sync, remove=os.remove)
-        if old:  # 1.8.7 on: no names without the u, no os.sync, no esp.check_fw
-            del system.sync
-            del self.modules["esp"].check_fw
-            for name, module in (("json", json), ("binascii", __import__("binascii")), ("hashlib", hashlib)):
-                self.modules |= {name: None, f"u{name}": module}
-            self.modules |= {"os": None, "uos": system}
-        else:
-            self.modules |= {"os": system}
-
-    @staticmethod
-    def _module(**names: object) -> Any:
-        return SimpleNamespace(**names)
-
-    def _wlan(self, interface: int) -> Radio:
-        assert interface == 0, "the access point's MAC is another one by design"
-        return self.radio
-
-    def _check_fw(self) -> bool:
-        print("size: 36864\nmd5: 00")  # noqa: T201 - as modesp.c does
-        return bool(self.values["check_fw"])
-
-    def _uname(self) -> tuple[str, ...]:
-        return ("esp8266", "esp8266", "2.2.0-dev(9422289)", self.values["version"], "ESP module (1M) with ESP8266")
-
-    def _sync(self) -> None:
-        self.synced += 1
-
-    def run(self, check: Check) -> bytes:
-        """What the check's code prints."""
-        printed = io.StringIO()
-        with self.monkeypatch.context() as patch:
-            for name, module in self.modules.items():
-                patch.setitem(sys.modules, name, module)
-            with contextlib.redirect_stdout(printed):
-                exec(compile(check.code, "<stdin>", "exec"), {})  # noqa: S102 - our own code, in a test
-        return printed.getvalue().replace("\n", "\r\n").encode()
-
-    def measure(self, of: Recipe) -> dict[str, Measurement]:
-        """All measurements of all checks, by name."""
-        checks = checks_for(of, IDENTITY, FLASH) + filesystem_checks(of, SEED)
-        return {taken.name: taken for check in checks for taken in parse(check, self.run(check))}
+from tests.unit.standin_board import FLASH, IDENTITY, IMAGE, SEED, Board, recipe
 
 
 @pytest.fixture
@@ -449,3 +318,83 @@ def test_nothing_equals_an_unknown_expectation():
     assert not exactly("x", True, 1).within
     assert exactly("x", "a", "a").within
     assert recorded("x", None).within
+
+
+# -- a board that was not started by us --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_running_firmware_tells_who_it_is(monkeypatch, *, old):
+    """The same two questions as in the self-test name the board; OTP words are the loader's to tell."""
+    board = Board(monkeypatch, old=old)
+    identity, flash = board_that_answers(board.execute(IDENTITY_CODE), board.execute(FLASH_CODE))
+    assert (identity.mac, identity.chip_id, identity.otp_words) == (IDENTITY.mac, IDENTITY.chip_id, None)
+    assert (flash.jedec_id, flash.size_bytes) == (FLASH.jedec_id, FLASH.size_bytes)
+
+
+def test_the_selector_byte_of_an_old_sdk_names_the_same_board(board):
+    """A byte above the 24 bits is no part of the chip ID here either."""
+    board.values["unique_id"] = bytes.fromhex("42c1dd02")
+    identity, _ = board_that_answers(board.execute(IDENTITY_CODE), board.execute(FLASH_CODE))
+    assert identity.chip_id == IDENTITY.chip_id
+
+
+@pytest.mark.parametrize(
+    ("identity", "flash"),
+    [
+        (b"", b"[1, 2]"),
+        (b'["5ccf7fddc142"]', b"[1, 2]"),
+        (b'["5CCF7FDDC142","42c1dd00"]', b"[1, 2]"),
+        (b'["5ccf7fddc142","42c1dd00"]', b"[1]"),
+        (b'["5ccf7fddc142","42c1dd00"]', b"[1, -2]"),
+        (b'["5ccf7fddc142","42c1dd00"]', b"[1, 2]".rjust(ANSWER_MAX_BYTES + 1)),
+    ],
+)
+def test_half_a_name_is_no_name(identity, flash):
+    """What is not exactly what the code prints names nobody."""
+    with pytest.raises(ReplGarbage):
+        board_that_answers(identity, flash)
+
+
+@given(st.binary(max_size=100), st.binary(max_size=100))
+def test_no_bytes_break_naming(identity, flash):
+    """Whatever is printed, it is a name or garbage."""
+    with contextlib.suppress(ReplGarbage):
+        named, _ = board_that_answers(identity, flash)
+        assert len(named.mac) == 17
+
+
+# -- what is run between the two checks of the filesystem --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("old", [False, True])
+def test_the_filesystem_is_unmounted_and_nothing_printed(monkeypatch, *, old, fails):
+    """Everything is on flash after it; a filesystem that is not mounted is no error."""
+    board = Board(monkeypatch, old=old)
+    unmounted = []
+
+    def umount(path):
+        unmounted.append(path)
+        if fails:
+            raise OSError(22)
+
+    (board.modules.get("os") or board.modules["uos"]).umount = umount
+    assert board.execute(UNMOUNT_CODE) == b""
+    assert unmounted == ["/"]
+
+
+def test_the_restart_is_a_reset_of_the_machine(board):
+    """Not a soft reset: the chip starts anew from its flash."""
+    resets = []
+    board.modules["machine"].reset = lambda: resets.append(True)
+    board.execute(RESTART_CODE)
+    assert resets == [True]
+
+
+@pytest.mark.parametrize("code", [UNMOUNT_CODE, RESTART_CODE, IDENTITY_CODE, FLASH_CODE])
+def test_code_outside_the_checks_is_plain_old_python_too(code):
+    """Printable ASCII, and no f-strings."""
+    assert code.isascii()
+    assert code.replace("\n", "").isprintable()
+    assert not any(isinstance(node, ast.JoinedStr) for node in ast.walk(ast.parse(code)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from station.config import FlashingSection
 from station.errors import LineStopped
+from station.lookout import Looks
 from station.model import (
+    BootEvidence,
     CommittedJob,
     HostFacts,
     JobEnd,
@@ -28,14 +30,16 @@ from station.model import (
     Phase,
     Plug,
     Programmer,
-    Progress,
-    SlotView,
     StopCause,
     VisitEnd,
 )
 from station.ports import Stop
+from station.presence import Left, Seated, Seen
+from station.properties import Gpio0, Moves, Reset, Role, SlotProperties
 from station.reasons import MEANINGS, Reason
-from station.slot import GATES, LIGHTS, TRANSITIONS, Bench, Blocked, Slot, SlotEvent, SlotState, event_of
+from station.slot import Bench, Slot
+from station.transitions import GATES, LIGHTS, RESULTS, TRANSITIONS, Blocked, SlotEvent, SlotState, event_of
+from station.views import Progress, SlotView
 from station.visit import Finding, Held, JobRow, VisitResult
 from tests.unit.scripted_board import Clock
 
@@ -128,6 +132,22 @@ class Going:
 
 
 @dataclass
+class Look:
+    """One look into the socket that the slot has begun: `board`, `departure`, or the MAC that is asked for."""
+
+    kind: str
+    programmer: Programmer
+    asked_with: Stop
+    seated: Seated | None
+    result: asyncio.Future[Any]
+
+    def stop(self, cause: StopCause) -> None:
+        """Its line is taken away."""
+        if not self.result.done():
+            self.result.set_exception(LineStopped(cause))
+
+
+@dataclass
 class Stage:
     """What a slot needs around it, with every light it showed and every visit it began."""
 
@@ -139,8 +159,9 @@ class Stage:
     broken: list[BaseException] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
     fails_when_ended: Exception | None = None
+    looks: list[Look] = field(default_factory=list)
 
-    def slot(self, *, known: bool = True) -> Slot:
+    def slot(self, *, known: bool = True, properties: SlotProperties | None = None) -> Slot:
         """A slot on this stage."""
         return Slot(
             "A1",
@@ -148,6 +169,13 @@ class Stage:
             Bench(
                 blocked=lambda _label: self.gate,
                 start_visit=self._start,
+                looks=Looks(
+                    await_board=lambda programmer, _properties, stop: self._look("board", programmer, stop),
+                    await_departure=lambda programmer, _properties, stop, seated: self._look(
+                        "departure", programmer, stop, seated
+                    ),
+                    still_there=lambda programmer, _properties, stop, mac: self._look(mac, programmer, stop),
+                ),
                 changed=lambda slot: self.lights.append(shows(slot)),
                 ended=self._ended,
                 broken=lambda _slot, error: self.broken.append(error),
@@ -156,8 +184,20 @@ class Stage:
                 clock=self.clock,
                 now=lambda: NOW,
             ),
+            properties=properties,
             known=known,
         )
+
+    def _look(self, kind: str, programmer: Programmer, stop: Stop, seated: Seated | None = None) -> Awaitable[Any]:
+        look = Look(kind, programmer, stop, seated, asyncio.get_running_loop().create_future())
+        self.looks.append(look)
+        stop.attach(look)  # type: ignore[arg-type]
+        return look.result
+
+    async def sees(self, what: object) -> None:
+        """Let the look that is going on end with this."""
+        self.looks[-1].result.set_result(what)
+        await settle()
 
     async def _start(self, plug: Plug, stop: Stop, tell: Callable[[Progress], None]) -> VisitResult:
         self.going.append(Going(plug, stop, tell, asyncio.get_running_loop().create_future()))
@@ -184,12 +224,12 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def run(story: Callable[[Stage, Slot], Awaitable[T]]) -> T:
+def run(story: Callable[[Stage, Slot], Awaitable[T]], properties: SlotProperties | None = None) -> T:
     """Play a story on the event loop."""
 
     async def main() -> T:
         stage = Stage()
-        return await story(stage, stage.slot())
+        return await story(stage, stage.slot(properties=properties))
 
     return asyncio.run(main())
 
@@ -197,6 +237,11 @@ def run(story: Callable[[Stage, Slot], Awaitable[T]]) -> T:
 def shows(slot: Slot) -> Light:
     """The light of a slot; a function, so that mypy does not take it for constant."""
     return slot.light
+
+
+def state_of(slot: Slot) -> SlotState:
+    """The state of a slot; a function for the same reason."""
+    return slot.state
 
 
 async def plugged(slot: Slot, generation: str = "1") -> None:
@@ -241,10 +286,16 @@ def test_every_state_can_be_reached_and_left() -> None:
         assert reachable(state) & {SlotState.EMPTY, SlotState.PULLED}
 
 
-def test_a_green_light_ends_with_its_plug() -> None:
-    """From PASS nothing leads but out: the plug ends, or another board has the same MAC."""
+def test_a_green_light_ends_with_its_board() -> None:
+    """From PASS nothing leads but out: the plug ends, the board leaves or is exchanged, or another one has its MAC."""
     after = {event: target for (state, event), target in TRANSITIONS.items() if state is SlotState.PASS}
-    assert after == {SlotEvent.UNPLUGGED: SlotState.EMPTY, SlotEvent.CONTESTED: SlotState.FAULT}
+    assert after == {
+        SlotEvent.UNPLUGGED: SlotState.EMPTY,
+        SlotEvent.TAKEN: SlotState.READY,
+        SlotEvent.SEATED: SlotState.WAITING,
+        SlotEvent.LIFTED: SlotState.LIFTED,
+        SlotEvent.CONTESTED: SlotState.FAULT,
+    }
 
 
 JOBS = st.builds(
@@ -785,6 +836,545 @@ def test_a_mistake_in_the_book_keeping_after_a_visit_is_reported(result: VisitRe
     run(story)
 
 
+# -- boards that move while the programmer stays -----------------------------------------------------------------------
+
+FIXTURE = SlotProperties(reset=Reset.LINES, gpio0=Gpio0.LINES, moves=Moves.BOARD)
+MAC = "5c:cf:7f:dd:c1:42"
+
+
+async def passed(stage: Stage, slot: Slot) -> None:
+    """A board is seated in a fixture and passes."""
+    await plugged(slot)
+    await stage.sees(Seen.BOARD)
+    await stage.end(PASS)
+
+
+def test_a_programmer_that_stays_waits_for_a_board_and_counts_each_seating() -> None:
+    """Plugged in it is READY; a board that answers begins a visit with a plug of its own, and so does the next one."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        assert (slot.state, shows(slot), stage.looks[-1].kind) == (SlotState.READY, Light.EMPTY, "board")
+        assert stage.going == []
+        for number in (1, 2, 3):
+            await stage.sees(Seen.BOARD)
+            assert stage.going[-1].plug == Plug(slot="A1", programmer=programmer(), number=number)
+            await stage.end(PASS)
+            assert (shows(slot), stage.looks[-1].kind) == (Light.PASS, "departure")
+            await stage.sees(Seen.GONE)
+            assert (slot.state, slot.view().mac, slot.view().job_id) == (SlotState.READY, "", "")
+            assert stage.looks[-1].kind == "board"
+        assert stage.released == ["A1"] * 6
+
+    run(story, FIXTURE)
+
+
+def test_no_look_begins_where_the_programmer_moves() -> None:
+    """A stick is opened by its visit and by nobody else."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        await stage.end(PASS)
+        slot.try_to_start()
+        assert stage.looks == []
+
+    run(story)
+
+
+def test_the_watch_begins_when_the_result_is_on_screen() -> None:
+    """PASS is shown before anybody touches the board again, and the watch knows whose result it is."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await passed(stage, slot)
+        seated = stage.looks[-1].seated
+        assert seated is not None
+        assert (seated.mac, seated.left, seated.seat_again) == (MAC, Left.LOADER, False)
+        assert Light.PASS in stage.lights
+
+    run(story, FIXTURE)
+
+
+def test_another_board_in_the_socket_gets_its_own_visit_at_once() -> None:
+    """A swap without a pause: the claim of the first is released, its green goes out, the second is BUSY."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await passed(stage, slot)
+        stage.released.clear()
+        await stage.sees(Seen.OTHER_BOARD)
+        assert (shows(slot), slot.view().mac, len(stage.going)) == (Light.BUSY, "", 2)
+        assert stage.released == ["A1"]
+        assert stage.going[1].plug.number == 2
+
+    run(story, FIXTURE)
+
+
+@pytest.mark.parametrize("reason", ["board_removed", "unplugged"])
+def test_a_board_that_left_too_early_is_spoken_of_until_the_next_one(reason: str) -> None:
+    """The socket is empty and watched, but says what happened, also when the programmer is pulled after it."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        await stage.sees(Seen.BOARD)
+        await stage.end(job(outcome=Outcome.ABORTED, reason=reason))
+        assert (slot.state, stage.looks[-1].kind) == (SlotState.PULLED, "board")
+        assert "do not ship" in slot.view().words
+        assert stage.released
+        await stage.sees(Seen.BOARD)
+        assert (shows(slot), slot.view().words) == (Light.BUSY, "")
+        await stage.end(job(outcome=Outcome.ABORTED, reason=reason))
+        slot.unplugged()
+        assert slot.state is SlotState.PULLED
+        await plugged(slot, "2")
+        assert state_of(slot) is SlotState.READY
+
+    run(story, FIXTURE)
+
+
+def test_a_test_that_was_interrupted_stays_on_screen() -> None:
+    """The board was taken out in its later visit: it is flashed and not tested, and that is said over the empty socket."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        await stage.sees(Seen.BOARD)
+        await stage.end(Finding(visit_id="v", reason=Reason.TEST_INTERRUPTED, detail="board_removed", mac=MAC))
+        assert (slot.state, slot.view().mac, slot.view().chip_id) == (SlotState.PULLED, MAC, "0x00ddc142")
+
+    run(story, FIXTURE)
+
+
+@pytest.mark.parametrize(
+    ("result", "left", "seat_again"),
+    [
+        (PASS, Left.LOADER, False),
+        (replace(PASS, boot_evidence=BootEvidence.SOFT), Left.FIRMWARE, False),
+        (job(outcome=Outcome.ERROR, reason="link_lost"), Left.LOADER, True),
+        (job(state=JobState.PENDING, outcome=None, reason="awaits_run_mode"), Left.LOADER, True),
+        (finding(Reason.NOT_IN_DOWNLOAD_MODE), Left.FIRMWARE, True),
+        (finding(Reason.NO_ANSWER), Left.LOADER, True),
+        (finding(Reason.PORT_BUSY), Left.PORT, False),
+        (finding(Reason.MARKED_BOARD), Left.LOADER, False),
+    ],
+)
+def test_the_watch_is_told_what_the_visit_left(result: VisitResult, left: Left, *, seat_again: bool) -> None:
+    """A firmware that was started is left alone; only words that ask for a hand are obeyed with the same board."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        await stage.sees(Seen.BOARD)
+        await stage.end(result)
+        seated = stage.looks[-1].seated
+        assert seated is not None
+        assert (seated.left, seated.seat_again) == (left, seat_again)
+
+    run(story, FIXTURE)
+
+
+@pytest.mark.parametrize("reason", [Reason.ADAPTER_DEAF, Reason.ADAPTER_HUNG])
+def test_a_programmer_that_must_be_replugged_is_not_watched(reason: Reason) -> None:
+    """Behind a deaf adapter every socket looks empty: its words stay until it is pulled."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        await stage.sees(Seen.BOARD)
+        await stage.end(finding(reason))
+        assert (shows(slot), len(stage.looks)) == (Light.FAULT, 1)
+        slot.unplugged()
+        await plugged(slot, "2")
+        assert state_of(slot) is SlotState.READY
+
+    run(story, FIXTURE)
+
+
+def test_a_gate_that_closes_over_an_empty_socket_meets_the_next_board() -> None:
+    """READY goes on; the board that is seated waits and is not counted, and begins by itself when the gate opens."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        stage.gate = Blocked(Reason.NO_WORK_ORDER)
+        slot.try_to_start()
+        assert state_of(slot) is SlotState.READY
+        await stage.sees(Seen.BOARD)
+        assert (slot.state, slot.view().headline, stage.going) == (SlotState.WAITING, "NO WORK ORDER", [])
+        stage.gate = None
+        slot.try_to_start()
+        await settle()
+        assert state_of(slot) is SlotState.READY
+        await stage.sees(Seen.BOARD)
+        assert stage.going[0].plug.number == 1
+
+    run(story, FIXTURE)
+
+
+def test_a_gate_that_the_visit_found_is_watched_for_again() -> None:
+    """Records that could not be written: the slot waits, then watches its socket, and the same board is seen again."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        await stage.sees(Seen.BOARD)
+        stage.gate = Blocked(Reason.RECORDS_UNWRITABLE)
+        await stage.end(finding(Reason.RECORDS_UNWRITABLE, "full"))
+        stage.clock.now_s += 60
+        slot.try_to_start()
+        assert shows(slot) is Light.FAULT
+        stage.gate = None
+        slot.try_to_start()
+        await settle()
+        await stage.sees(Seen.BOARD)
+        assert (shows(slot), len(stage.going)) == (Light.BUSY, 2)
+
+    run(story, FIXTURE)
+
+
+@pytest.mark.parametrize("when", ["ready", "result"])
+def test_an_unplug_takes_the_line_from_the_watch_first(when: str) -> None:
+    """The watch loses its line before the light changes, and the next programmer waits until the line is released."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        if when == "result":
+            await stage.sees(Seen.BOARD)
+            await stage.end(PASS)
+        before = len(stage.lights)
+        cause: list[tuple[StopCause | None, int]] = []
+        look = stage.looks[-1]
+        look.asked_with.attach(_Closing(lambda why: cause.append((why, len(stage.lights)))))  # type: ignore[arg-type]
+        slot.unplugged()
+        assert cause == [(StopCause.UNPLUGGED, before)]
+        assert slot.state is SlotState.EMPTY
+        slot.plugged(programmer("2"))
+        await settle()
+        assert (slot.state, len(stage.looks)) == (SlotState.WAITING, 1 + (when == "result"))
+        look.stop(StopCause.UNPLUGGED)
+        await settle()
+        assert state_of(slot) is SlotState.READY
+        assert stage.looks[-1].programmer == programmer("2")
+
+    run(story, FIXTURE)
+
+
+@dataclass
+class _Closing:
+    """A line whose port takes its time to close."""
+
+    stop: Callable[[StopCause], None]
+
+
+def test_that_a_board_may_leave_unseen_is_shown_and_taken_back() -> None:
+    """The watch says when it cannot see the board; the age of the result stays what it is."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await passed(stage, slot)
+        seated = stage.looks[-1].seated
+        assert seated is not None
+        since = slot.view().changed_at
+        shown: list[bool] = []
+        for unwatched in (True, False, True):
+            seated.unwatched(unwatched)
+            await settle()
+            shown.append(slot.view().unwatched)
+            assert slot.view().changed_at == since
+        assert shown == [True, False, True]
+        await stage.sees(Seen.OTHER_BOARD)
+        await stage.end(PASS)
+        assert not slot.view().unwatched
+        seated.unwatched(True)
+        await settle()
+        assert not slot.view().unwatched
+
+    run(story, FIXTURE)
+
+
+@pytest.mark.parametrize("when", ["ready", "result"])
+def test_a_watch_that_dies_of_a_bug_costs_one_slot_and_one_plug(when: str) -> None:
+    """An empty socket becomes a FAULT with the bug's name, a result stays; nobody looks again until the next plug."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        if when == "result":
+            await stage.sees(Seen.BOARD)
+            await stage.end(PASS)
+        looks = len(stage.looks)
+        stage.looks[-1].result.set_exception(ValueError("off by one"))
+        await settle()
+        assert shows(slot) is (Light.FAULT if when == "ready" else Light.PASS)
+        assert [str(error) for error in stage.broken] == ["off by one"]
+        slot.try_to_start()
+        await settle()
+        assert len(stage.looks) == looks
+        slot.unplugged()
+        await plugged(slot, "2")
+        assert state_of(slot) is SlotState.READY
+
+    run(story, FIXTURE)
+
+
+def test_a_held_result_is_shown_when_it_is_written_while_its_board_is_watched() -> None:
+    """The board is still there: its PASS turns green; after it has left nothing does."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        await stage.sees(Seen.BOARD)
+        plug = stage.going[0].plug
+        await stage.end(held(plug))
+        slot.recorded(plug, PASS)
+        assert shows(slot) is Light.PASS
+        await stage.sees(Seen.GONE)
+        assert state_of(slot) is SlotState.READY
+        slot.recorded(plug, PASS)
+        assert state_of(slot) is SlotState.READY
+
+    run(story, FIXTURE)
+
+
+def test_stopping_a_slot_ends_its_watch_and_begins_no_other() -> None:
+    """The end of the station takes the line from the watch, before and after a visit."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        await slot.stop(StopCause.SHUTDOWN)
+        assert stage.looks[0].asked_with.cause is StopCause.SHUTDOWN
+        slot.try_to_start()
+        await settle()
+        assert len(stage.looks) == 1
+        other = stage.slot(properties=FIXTURE)
+        await plugged(other)
+        await stage.sees(Seen.BOARD)
+        stopping = asyncio.create_task(other.stop(StopCause.SHUTDOWN))
+        await settle()
+        await stage.end(job(outcome=Outcome.ABORTED, reason="station_stopped"))
+        await stopping
+        await settle()
+        assert stage.looks[-1].kind == "board"
+
+    run(story, FIXTURE)
+
+
+# -- is this board still there? ----------------------------------------------------------------------------------------
+
+
+async def ask(slot: Slot, mac: str = MAC) -> asyncio.Task[bool]:
+    """Another slot wants to know."""
+    asking = asyncio.create_task(slot.answers(mac))
+    await settle()
+    return asking
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("properties", [None, FIXTURE])
+def test_a_slot_with_a_result_looks_once(properties: SlotProperties | None, *, there: bool) -> None:
+    """The look is a fresh one, in the slot's thread; a watch gives way to it and goes on after it."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        if properties is not None:
+            await stage.sees(Seen.BOARD)
+        await stage.end(PASS)
+        before = len(stage.looks)
+        asking = await ask(slot)
+        assert [look.kind for look in stage.looks[before:]] == [MAC]
+        slot.try_to_start()
+        await stage.sees(there)
+        assert await asking is there
+        await settle()
+        assert [look.kind for look in stage.looks[before:]] == [MAC, *(["departure"] if properties else [])]
+        assert shows(slot) is Light.PASS
+
+    run(story, properties)
+
+
+def test_a_slot_where_the_board_cannot_be_says_no_without_looking() -> None:
+    """Empty, ready, pulled, or with another board: nobody opens a port."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        assert not await slot.answers(MAC)
+        await plugged(slot)
+        assert not await slot.answers(MAC)
+        await stage.sees(Seen.BOARD)
+        await stage.end(PASS)
+        assert not await slot.answers("5c:cf:7f:00:00:07")
+        await stage.sees(Seen.GONE)
+        assert not await slot.answers(MAC)
+        slot.unplugged()
+        assert not await slot.answers(MAC)
+        assert {look.kind for look in stage.looks} == {"board", "departure"}
+
+    run(story, FIXTURE)
+
+
+def test_a_busy_slot_answers_by_its_next_progress() -> None:
+    """The chip answered: with this MAC it is there, with another one it is not; a sign without a MAC is no answer."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        for mac in (MAC, "5c:cf:7f:00:00:07"):
+            asking = await ask(slot)
+            stage.going[0].tell(progress(0.1))
+            await settle()
+            assert not asking.done()
+            stage.going[0].tell(progress(0.1, mac=mac, chip_id=1))
+            assert await asking is (mac == MAC)
+        assert stage.looks == []
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("result", "looks"),
+    [
+        (PASS, True),
+        (FAIL, True),
+        (job(outcome=Outcome.ABORTED, reason="board_removed"), False),
+        (job(outcome=Outcome.ERROR, reason="link_lost"), False),
+        (finding(Reason.UNPLUGGED), False),
+    ],
+)
+def test_a_visit_that_ends_is_followed_by_a_look_unless_its_board_is_gone(result: VisitResult, *, looks: bool) -> None:
+    """No progress came any more: a normal end is asked for once more, a broken link is the answer."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        stage.going[0].tell(progress(0.1, mac=MAC, chip_id=1))
+        await settle()
+        asking = await ask(slot)
+        await stage.end(result)
+        assert [look.kind for look in stage.looks] == ([MAC] if looks else [])
+        if looks:
+            await stage.sees(True)
+        assert await asking is looks
+
+    run(story)
+
+
+def test_an_unplug_answers_whoever_asks() -> None:
+    """The line is taken from the look as from anybody else, the answer is no, and the next board begins after it."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        await stage.end(PASS)
+        asking = await ask(slot)
+        slot.unplugged()
+        slot.plugged(programmer("2"))
+        assert slot.state is SlotState.WAITING
+        assert not await asking
+        await settle()
+        assert (shows(slot), len(stage.going)) == (Light.BUSY, 2)
+
+    run(story)
+
+
+def test_whoever_stops_asking_gives_the_line_back() -> None:
+    """The question was withdrawn: the look is stopped, and the watch goes on."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await passed(stage, slot)
+        asking = await ask(slot)
+        asking.cancel()
+        await settle()
+        assert asking.cancelled()
+        assert [look.kind for look in stage.looks[-2:]] == [MAC, "departure"]
+        assert stage.looks[-2].result.done()
+
+    run(story, FIXTURE)
+
+
+def test_two_questions_are_looked_after_one_after_the_other() -> None:
+    """Two slots ask at once: one line, one owner."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        await stage.end(PASS)
+        first, second = await ask(slot), await ask(slot)
+        assert len(stage.looks) == 1
+        await stage.sees(True)
+        assert await first
+        await settle()
+        assert len(stage.looks) == 2
+        await stage.sees(False)
+        assert not await second
+
+    run(story)
+
+
+@pytest.mark.parametrize("result", [PASS, FAIL, job(outcome=Outcome.ERROR, reason="link_lost")])
+def test_a_board_that_turned_up_elsewhere_is_not_shown_any_more(result: VisitResult) -> None:
+    """A programmer that should have moved with it asks to be plugged in again; the next plug begins as ever."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await plugged(slot)
+        await stage.end(result)
+        slot.lifted("5c:cf:7f:00:00:07")
+        assert slot.state in RESULTS
+        slot.lifted(MAC)
+        view = slot.view()
+        assert (slot.state, view.light, view.mac, view.job_id) == (SlotState.LIFTED, Light.EMPTY, "", "")
+        assert view.words == "board gone: plug in again"
+        assert not slot.free
+        slot.unplugged()
+        await plugged(slot, "2")
+        assert (shows(slot), len(stage.going)) == (Light.BUSY, 2)
+
+    run(story)
+
+
+def test_a_fixture_whose_board_turned_up_elsewhere_is_ready() -> None:
+    """The watch of the board gives way to the watch of the empty socket."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        await passed(stage, slot)
+        slot.lifted(MAC)
+        await settle()
+        assert (slot.state, stage.looks[-1].kind, slot.free) == (SlotState.READY, "board", True)
+
+    run(story, FIXTURE)
+
+
+def test_a_board_that_turned_up_elsewhere_while_it_is_busy_here_changes_nothing() -> None:
+    """Only a result that is shown can go out."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        slot.lifted(MAC)
+        assert slot.state is SlotState.EMPTY
+        await plugged(slot)
+        stage.going[0].tell(progress(0.1, mac=MAC, chip_id=1))
+        await settle()
+        slot.lifted(MAC)
+        assert shows(slot) is Light.BUSY
+
+    run(story)
+
+
+# -- what a slot is ----------------------------------------------------------------------------------------------------
+
+
+def test_what_was_learned_is_shown_at_once_and_changes_no_age() -> None:
+    """The tile says what the slot is; learning it is no new state of its board."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        assert slot.view().properties == "reset ?, gpio0 ?, programmer moves, make"
+        shown = len(stage.lights)
+        slot.become(slot.properties.learned(reset=Reset.NONE))
+        slot.become(slot.properties)
+        assert slot.view().properties == "reset none, gpio0 ?, programmer moves, make"
+        assert len(stage.lights) == shown + 1
+
+    run(story)
+
+
+def test_the_words_follow_the_properties() -> None:
+    """Where there is no jumper nobody is told to move one."""
+
+    async def story(stage: Stage, slot: Slot) -> list[str]:
+        await plugged(slot)
+        await stage.end(finding(Reason.NOT_IN_DOWNLOAD_MODE))
+        by_hand = slot.view().words
+        slot.become(SlotProperties(reset=Reset.LINES, gpio0=Gpio0.LINES, role=Role.MAKE))
+        return [by_hand, slot.view().words]
+
+    by_hand, by_lines = run(story)
+    assert "GPIO0" in by_hand
+    assert "GPIO0" not in by_lines
+
+
 # -- the end of the station --------------------------------------------------------------------------------------------
 
 
@@ -805,15 +1395,18 @@ def test_stopping_a_slot_waits_for_its_record() -> None:
 
 
 def test_stopping_an_idle_slot_is_nothing() -> None:
-    """A slot without a visit, and one whose visit is over, stop at once and keep what they show."""
+    """A slot without a visit, and one whose visit is over, stop at once and keep what they show; nothing begins after it."""
 
     async def story(stage: Stage, slot: Slot) -> None:
         await slot.stop(StopCause.SHUTDOWN)
         assert shows(slot) is Light.EMPTY
         await plugged(slot)
+        assert stage.going == []
+        done = stage.slot()
+        await plugged(done)
         await stage.end(PASS)
-        await slot.stop(StopCause.SHUTDOWN)
-        assert shows(slot) is Light.PASS
+        await done.stop(StopCause.SHUTDOWN)
+        assert shows(done) is Light.PASS
 
     run(story)
 
@@ -889,21 +1482,20 @@ def test_a_place_outside_the_map_is_shown_and_never_begins() -> None:
 
 # -- any order ---------------------------------------------------------------------------------------------------------
 
-RESULTS: tuple[VisitResult, ...] = (
+ENDS: tuple[VisitResult, ...] = (
     PASS,
     FAIL,
     job(outcome=Outcome.ABORTED, reason="unplugged"),
+    job(outcome=Outcome.ABORTED, reason="board_removed"),
     job(state=JobState.PENDING, outcome=None, reason="awaits_run_mode"),
     finding(Reason.UNPLUGGED),
     finding(Reason.NO_ANSWER),
+    finding(Reason.ADAPTER_DEAF),
     finding(Reason.RECORDS_UNWRITABLE),
 )
-MOVES = st.one_of(
-    st.sampled_from(
-        ["plug", "plug", "unplug", "tick", "gate", "open gate", "contest", "bug", "hold", "record", "settle"]
-    ),
-    st.sampled_from(range(len(RESULTS))),
-)
+OUTSIDE = ["plug", "plug", "unplug", "tick", "gate", "open gate", "contest", "bug", "hold", "record", "settle"]
+LOOKS = ["board", "board", "gone", "other", "yes", "no", "ask", "lift", "watch bug"]
+MOVES = st.one_of(st.sampled_from(OUTSIDE), st.sampled_from(LOOKS), st.sampled_from(range(len(ENDS))))
 
 
 class Game:
@@ -913,8 +1505,10 @@ class Game:
         self.stage, self.slot = stage, slot
         self.generation, self.there = 0, False
         self.passed: set[int] = set()
-        self.contested: set[int] = set()
+        self.spoilt: set[int] = set()
+        """Plugs whose board was contested, or has left."""
         self.held: list[Plug] = []
+        self.asking: list[asyncio.Task[bool]] = []
 
     @property
     def running(self) -> Going | None:
@@ -922,10 +1516,16 @@ class Game:
         last = self.stage.going[-1:]
         return last[0] if last and not last[0].result.done() else None
 
+    @property
+    def looking(self) -> Look | None:
+        """The look that is going on."""
+        last = self.stage.looks[-1:]
+        return last[0] if last and not last[0].result.done() else None
+
     async def play(self, move: str | int) -> None:
         """Let one thing happen, if it can happen now."""
         if isinstance(move, int):
-            await self._end(RESULTS[move])
+            await self._end(ENDS[move])
             return
         match move:
             case "bug":
@@ -935,10 +1535,14 @@ class Game:
                 await self._end(held(self.held[-1]))
             case "record" if self.held:
                 plug = self.held.pop(0)
-                self.passed.add(int(plug.programmer.generation))
+                self.passed.add(plug.number)
                 self.slot.recorded(plug, PASS)
             case "settle":
                 await settle()
+            case "ask":
+                self.asking.append(await ask(self.slot))
+            case _ if move in LOOKS:
+                await self._see(move)
             case _:
                 self._at_once(move)
 
@@ -958,34 +1562,59 @@ class Game:
                 self.stage.gate = Blocked(Reason.NO_WORK_ORDER)
             case "open gate":
                 self.stage.gate = None
-            case "contest" if self.there:
+            case "contest" if self.slot.plug is not None:
                 self.slot.contested("B2")
-                self.contested.add(self.generation)
+                self.spoilt.add(self.slot.plug.number)
+
+    async def _see(self, move: str) -> None:
+        """Something comes of the look that is going on, if that look can see it."""
+        look = self.looking
+        number = self.slot.plug.number if self.slot.plug else 0
+        match move, look.kind if look else "":
+            case "lift", _:
+                if self.slot.state in RESULTS and self.slot.view().mac == MAC:
+                    self.spoilt.add(number)
+                self.slot.lifted(MAC)
+            case "board", "board":
+                await self.stage.sees(Seen.BOARD)
+            case "gone" | "other", "departure":
+                self.spoilt.add(number)
+                await self.stage.sees(Seen.GONE if move == "gone" else Seen.OTHER_BOARD)
+            case "yes" | "no", kind if kind == MAC:
+                await self.stage.sees(move == "yes")
+            case "watch bug", _ if look is not None:
+                look.result.set_exception(ValueError("bug"))
+                await settle()
 
     async def _end(self, result: VisitResult | Exception) -> None:
         going = self.running
         if going is not None:
             if result is PASS:
-                self.passed.add(int(going.plug.programmer.generation))
+                self.passed.add(going.plug.number)
             await self.stage.end(result)
 
     def check(self) -> None:
         """What must hold always."""
-        unfinished = [going for going in self.stage.going if not going.result.done()]
-        assert len(unfinished) <= 1
-        assert not unfinished or self.slot.busy
+        visits = [going for going in self.stage.going if not going.result.done()]
+        looks = [look for look in self.stage.looks if not look.result.done()]
+        assert len(visits) + len(looks) <= 1, "one line has two owners"
+        assert not visits or self.slot.busy
         if shows(self.slot) is Light.PASS:
             assert self.there
-            assert self.generation in self.passed - self.contested
+            assert self.slot.plug is not None
+            assert self.slot.plug.number in self.passed - self.spoilt
         if not self.there:
             assert shows(self.slot) in (Light.EMPTY, Light.ACTION)
         self.slot.view()
 
 
+@pytest.mark.parametrize("properties", [None, FIXTURE])
 @given(moves=st.lists(MOVES, max_size=40))
 @settings(max_examples=300, deadline=None)
-def test_in_any_order_green_is_a_pass_of_the_board_that_is_there(moves: list[str | int]) -> None:
-    """Whatever happens in whatever order: one visit at a time, no event without a place in the table, no false green."""
+def test_in_any_order_green_is_a_pass_of_the_board_that_is_there(
+    properties: SlotProperties | None, moves: list[str | int]
+) -> None:
+    """Whatever happens in whatever order: one owner of the line, no event without a place in the table, no false green."""
 
     async def story(stage: Stage, slot: Slot) -> None:
         game = Game(stage, slot)
@@ -993,7 +1622,20 @@ def test_in_any_order_green_is_a_pass_of_the_board_that_is_there(moves: list[str
             await game.play(move)
             game.check()
         await settle()
-        await game.play(RESULTS.index(PASS))
+        await game.play(ENDS.index(PASS))
         game.check()
+        for asking in game.asking:
+            asking.cancel()
+        await asyncio.gather(*game.asking, return_exceptions=True)
+        # Whatever came before, the slot works for the next board.
+        slot.unplugged()
+        if game.running:
+            await stage.end(FAIL)
+        await settle()
+        stage.gate = None
+        await plugged(slot, "last")
+        if properties is not None:
+            await stage.sees(Seen.BOARD)
+        assert shows(slot) is Light.BUSY
 
-    run(story)
+    run(story, properties)

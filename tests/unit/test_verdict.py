@@ -17,6 +17,7 @@ from station.verdict import (
     DETAIL_CAP_CHARACTERS,
     PASSED,
     Verdict,
+    never_flashed,
     over_a_bad_line,
     phase_outcome,
     same_in_two_slots,
@@ -121,7 +122,9 @@ def test_no_error_is_ever_a_pass(error: StationError, in_run_mode: bool) -> None
 @pytest.mark.parametrize("in_run_mode", [False, True])
 def test_only_what_waits_for_another_visit_is_pending(reason: Reason, in_run_mode: bool) -> None:  # noqa: FBT001
     """Pending are a flashed board that waits to be started, and one in whose place another answered; all else is closed."""
-    waits = reason is Reason.AWAITS_RUN_MODE or (reason is Reason.IDENTITY_MISMATCH and in_run_mode)
+    waits = reason in (Reason.AWAITS_RUN_MODE, Reason.AWAITS_TEST_SLOT) or (
+        reason is Reason.IDENTITY_MISMATCH and in_run_mode
+    )
     verdict = verdict_of(JobEnded(reason, "d"), in_run_mode=in_run_mode)
     assert verdict.state is (JobState.PENDING if waits else JobState.CLOSED)
     if waits:
@@ -232,3 +235,24 @@ def test_a_phase_ends_as_its_job_does() -> None:
     assert phase_outcome(verdict_of(errors.PortDenied("x"))) is PhaseOutcome.ERROR
     assert phase_outcome(verdict_of(JobEnded(Reason.AWAITS_RUN_MODE))) is PhaseOutcome.SKIPPED
     assert phase_outcome(PASSED) is PhaseOutcome.PASS
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_board_that_was_never_flashed_waits_for_nothing(reason: Reason) -> None:
+    """What would leave a flashed board pending closes the job of one that was only tested: nobody's fault, never a PASS."""
+    for in_run_mode in (False, True):
+        judged = never_flashed(verdict_of(JobEnded(reason, "d"), in_run_mode=in_run_mode))
+        assert judged == Verdict(
+            state=JobState.CLOSED,
+            outcome=Outcome.ABORTED if reason is Reason.STOPPED_BY_REQUEST else Outcome.ERROR,
+            reason=reason,
+            detail="d",
+        )
+
+
+@pytest.mark.parametrize("reason", [Reason.AWAITS_RUN_MODE, Reason.AWAITS_TEST_SLOT])
+def test_what_waits_waits_over_a_bad_line_too(reason: Reason) -> None:
+    """A verified flash was proved by the chip itself: damaged bytes take nothing from it."""
+    verdict = verdict_of(JobEnded(reason, "T1"))
+    assert over_a_bad_line(verdict) == verdict
+    assert same_in_two_slots(verdict, "B2", [(str(reason), "A1")]) == verdict

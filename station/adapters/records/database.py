@@ -8,10 +8,10 @@ lane, for fsync, and up to the busy timeout for a lock that another program hold
 
 from __future__ import annotations
 
+import contextlib
 import os
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +19,10 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import uuid_utils
-from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlalchemy import Connection, Engine, insert, select, update
 
-from station.adapters.records import jobs, lots, migrate, visits
+from station.adapters.records import boards, jobs, lots, migrate, pending, visits
+from station.adapters.records.boards import BoardEventRow
 from station.adapters.records.engine import (
     database_file,
     make_engine,
@@ -30,11 +31,12 @@ from station.adapters.records.engine import (
     unwritable_is_named,
     writing,
 )
-from station.adapters.records.lots import LotRequest, RecipeRow
+from station.adapters.records.lock import StationLock
+from station.adapters.records.lots import LotRequest, RecipeRow, RejectRow
 from station.adapters.records.schema import heartbeat, job
 from station.adapters.records.visits import VisitRow
 from station.errors import RecordsUnwritable
-from station.model import CommittedJob, JobEnd, JobStart, JobState, KnownBoard, Lot, LotState, Plug, VisitEnd
+from station.model import CommittedJob, JobEnd, JobStart, KnownBoard, Lot, LotState, PendingJob, Plug, VisitEnd
 
 MINIMUM_FREE_BYTES = 16 << 20
 """Below this no new job begins, so that those running can still be recorded; a failed job takes about 70 KB."""
@@ -59,6 +61,7 @@ class Database:
         writer: Engine,
         reader: Engine,
         *,
+        lock: StationLock | None = None,
         station_id: str = "",
         now: Callable[[], datetime] = utc_now,
         on_write: Callable[[float], None] = lambda _seconds: None,
@@ -68,38 +71,48 @@ class Database:
         self._file = database_file(writer.url)
         self._file_identity = _identity_of(self._file)
         self._lane = ThreadPoolExecutor(max_workers=1, thread_name_prefix="records")
-        self._queued = 0
-        self._queued_lock = threading.Lock()
+        self._lock = StationLock(self._file) if lock is None else lock
 
     @classmethod
     def open(
         cls,
         url: str,
         *,
+        exclusive: bool = False,
         station_id: str = "",
         now: Callable[[], datetime] = utc_now,
         on_write: Callable[[float], None] = lambda _seconds: None,
     ) -> Self:
         """Open the records behind `url`, checked; a file that does not exist yet, or is empty, gets its tables now.
 
-        `station_id` goes into every visit, `on_write` gets the seconds each committed write took, on the lane's thread.
-        Raises `ConfigurationError` when the schema is not this station's (older: `station db upgrade`) and
-        `RecordsUnwritable` when the file is corrupt or cannot be opened.
+        `exclusive`: for the one station whose running jobs the file holds; every other program opens it without, also at
+        the same time. `station_id` goes into every visit, `on_write` gets the seconds each committed write took, on the
+        lane's thread. Raises `ConfigurationError` when the schema is not this station's (older: `station db upgrade`) or
+        another station has it exclusively, and `RecordsUnwritable` when the file is corrupt or cannot be opened.
         """
         file = database_file(parse_url(url))
-        state = _state_of_whole(url) if file.exists() else migrate.SchemaState.FRESH
-        if state is migrate.SchemaState.FRESH:
-            migrate.upgrade(url)
-        else:
-            migrate.require_current(state, file)
-        engines = make_engine(url, writes=True), make_engine(url, writes=False)
-        return cls(*engines, station_id=station_id, now=now, on_write=on_write)
+        lock = StationLock(file)
+        with contextlib.ExitStack() as undo:
+            undo.callback(lock.release)
+            if exclusive:
+                migrate.require_directory(file)
+                lock.take()
+            state = _state_of_whole(url) if file.exists() else migrate.SchemaState.FRESH
+            if state is migrate.SchemaState.FRESH:
+                migrate.upgrade(url)
+            else:
+                migrate.require_current(state, file)
+            engines = make_engine(url, writes=True), make_engine(url, writes=False)
+            opened = cls(*engines, lock=lock, station_id=station_id, now=now, on_write=on_write)
+            undo.pop_all()
+        return opened
 
     def close(self) -> None:
         """Wait for what is queued, then let go of the file; later writes raise `RecordsUnwritable`."""
         self._lane.shutdown(wait=True)
         self._reader.dispose()
         self._writer.dispose()
+        self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -119,8 +132,53 @@ class Database:
         self._write(lambda connection: visits.end(connection, visit_id, end))
 
     def known_board(self, mac: str) -> KnownBoard | None:
-        """Return what the records say about a MAC, None when they never saw it."""
-        return self._read(lambda connection: jobs.known_board(connection, mac))
+        """Return what the records say about a MAC, jobs and people; None when they never heard of it."""
+        return self._read(lambda connection: boards.known_board(connection, mac))
+
+    def pending_job(self, mac: str) -> PendingJob | None:
+        """Return the job that waits for this board, the newest when there are several; None when none does."""
+        return self._read(lambda connection: pending.newest_of(connection, mac))
+
+    def pending(self) -> tuple[PendingJob, ...]:
+        """Return every job that waits for another visit, longest waiting first."""
+        return self._read(pending.waiting)
+
+    def drop_pending(self, mac: str, person: str, reason: str) -> int:
+        """Close every job that waits for this board as ABORTED, `stopped_by_request`; return their number.
+
+        Person and reason stand in the job's detail. A test of the board that runs right now ends in the ABORTED row.
+        """
+        now = self._now()
+        return self._write(lambda connection: pending.drop(connection, mac, f"dropped by {person}: {reason}", now))
+
+    def returns_at_ground(self, job_id: str) -> int:
+        """Return how many visits of this waiting job found its board with GPIO0 at GND again."""
+        return self._read(lambda connection: visits.returns_at_ground(connection, job_id))
+
+    def number_in_lot(self, job_id: str) -> int:
+        """Return which board of its lot the job's board is, from 1 in the order of first attempts.
+
+        Raises LookupError for an unknown job and for one without a board.
+        """
+        return self._read(lambda connection: jobs.number_in_lot(connection, job_id))
+
+    def find_mac(self, key: str) -> str:
+        """Return the MAC that a MAC or a chip ID of exactly one board names; raises ValueError and `ConfigurationError`."""
+        return self._read(lambda connection: boards.find_mac(connection, key))
+
+    def add_board_event(self, row: BoardEventRow) -> None:
+        """Write what a person said about a board; raises `ConfigurationError` when it contradicts what is on record."""
+        now = self._now()
+        self._write(lambda connection: boards.add_event(connection, row, now))
+
+    def add_rejects(self, rows: Sequence[RejectRow]) -> None:
+        """Write modules that a person booked out of a lot, all or none; raises `ConfigurationError` for no open lot."""
+        now = self._now()
+        self._write(lambda connection: lots.add_rejects(connection, rows, now))
+
+    def rejected(self, lot_id: str) -> int:
+        """Return how many modules a person booked out of this lot by hand."""
+        return self._read(lambda connection: lots.rejected(connection, lot_id))
 
     def begin_job(self, start: JobStart) -> None:
         """Write board and job row, running, durable; raises LookupError for a visit that was never begun."""
@@ -130,7 +188,8 @@ class Database:
         """Close a job or set it pending, commit, and return the row as another connection reads it back.
 
         The first end of a job stays: for a job that is closed already its row is returned as it stands. The end of a
-        later visit of a pending job carries what that visit did; it is added. Raises LookupError for an unknown job.
+        later visit of a pending job carries what that visit did; it is added. A job that touched flash closes older ones
+        that wait for the same board: what they flashed is gone. Raises LookupError for an unknown job.
         """
         self._write(lambda connection: jobs.finish(connection, job_id, end))
         wanted = select(job.c.id).where(job.c.id == job_id)
@@ -140,22 +199,16 @@ class Database:
         return found[0]
 
     def recover_running(self, now: datetime) -> int:
-        """At start: close every running job as ABORTED, `station_restarted`; return their number. Pending ones stay."""
+        """At start: close every running job as ABORTED, `station_restarted`; return their number. Pending ones stay.
+
+        Takes the file exclusively until `close`; raises `ConfigurationError` when another station has it so.
+        """
+        self._lock.take()
         return self._write(lambda connection: jobs.abort_running(connection, now))
 
     def jobs(self, limit: int) -> tuple[CommittedJob, ...]:
         """Return the `limit` jobs begun last, newest first."""
         wanted = select(job.c.id).order_by(job.c.sequence.desc()).limit(limit)
-        return self._read(lambda connection: jobs.committed(connection, wanted))
-
-    def pending_jobs(self) -> int:
-        """Return how many jobs wait for another visit."""
-        count = select(func.count()).select_from(job).where(job.c.state == JobState.PENDING)
-        return self._read(lambda connection: connection.execute(count).scalar_one())
-
-    def attempts_of(self, mac: str) -> tuple[CommittedJob, ...]:
-        """Return every job that touched the flash of this board, oldest first."""
-        wanted = select(job.c.id).where(job.c.board_mac == mac, job.c.flash_touched.is_(True)).order_by(job.c.sequence)
         return self._read(lambda connection: jobs.committed(connection, wanted))
 
     def visits(self, limit: int) -> tuple[VisitRow, ...]:
@@ -196,10 +249,6 @@ class Database:
         now = self._now()
         return self._write(lambda connection: lots.pause_hand_opened(connection, now))
 
-    def backlog(self) -> int:
-        """Return how many writes wait for the lane or are under way."""
-        return self._queued
-
     def writable(self) -> bool:
         """Whether a row can be written now, found out by writing one."""
         return not self.write_problem()
@@ -227,11 +276,7 @@ class Database:
             future = self._lane.submit(self._commit, work)
         except RuntimeError:
             raise RecordsUnwritable(f"the records are closed ({self._file})") from None
-        self._count_queued(1)
-        try:
-            return future.result()
-        finally:
-            self._count_queued(-1)
+        return future.result()
 
     def _commit(self, work: Callable[[Connection], T]) -> T:
         began = time.monotonic()
@@ -244,10 +289,6 @@ class Database:
             result = work(connection)
         self._on_write(time.monotonic() - began)
         return result
-
-    def _count_queued(self, change: int) -> None:
-        with self._queued_lock:
-            self._queued += change
 
 
 def _beat(connection: Connection, now: datetime) -> None:

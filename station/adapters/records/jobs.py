@@ -7,10 +7,10 @@ an attempt said stays said. Order is the order of writing (`sequence`), not wall
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, cast
 
@@ -19,12 +19,12 @@ from sqlalchemy import Connection, Row, Select, Table, func, insert, select, upd
 from station.adapters.records.schema import board, job, job_visit, measurement, phase, storable, visit
 from station.errors import RecordsUnwritable
 from station.model import (
+    BootEvidence,
     CommittedJob,
     Identity,
     JobEnd,
     JobStart,
     JobState,
-    KnownBoard,
     Measurement,
     Outcome,
     Phase,
@@ -35,9 +35,9 @@ from station.reasons import Reason
 
 Value = float | int | str | bool | None
 AnyRow = Row[*tuple[Any, ...]]
-# These jobs are in doubt about which board they saw, so their flash id is no evidence of what the MAC's own board carries.
-_IDENTITY_IN_DOUBT = (Reason.MAC_REUSED, Reason.DUPLICATE_MAC)
-_CHANGED_BY_END = (
+_BEFORE_END = (
+    job.c.sequence,
+    job.c.board_mac,
     job.c.state,
     job.c.ended_at,
     job.c.duration_s,
@@ -57,6 +57,8 @@ _COMMITTED = (
     job.c.outcome,
     job.c.reason,
     job.c.detail,
+    job.c.attempt,
+    job.c.boot_evidence,
 )
 
 
@@ -74,7 +76,7 @@ def begin(connection: Connection, start: JobStart) -> None:
 
 def finish(connection: Connection, job_id: str, end: JobEnd) -> None:
     """Close a job or set it pending, with its phases and measurements; a later visit of a pending job adds to it."""
-    before = connection.execute(select(*_CHANGED_BY_END).where(job.c.id == job_id)).one_or_none()
+    before = connection.execute(select(*_BEFORE_END).where(job.c.id == job_id)).one_or_none()
     if before is None:
         raise LookupError(f"job {job_id} was never begun")
     written_already = before.state == end.state and before.ended_at == end.ended_at
@@ -88,6 +90,8 @@ def finish(connection: Connection, job_id: str, end: JobEnd) -> None:
         [{"phase": p.phase, "outcome": p.outcome, "duration_s": p.duration_s, "detail": p.detail} for p in end.phases],
     )
     _append(connection, measurement, job_id, [_measurement_values(m) for m in end.measurements])
+    if before.flash_touched or end.flash_touched:
+        _close_overwritten(connection, job_id, before, end.ended_at)
 
 
 def abort_running(connection: Connection, now: datetime) -> int:
@@ -96,18 +100,25 @@ def abort_running(connection: Connection, now: datetime) -> int:
     Nobody knows how far such a job came, so its flash counts as touched.
     """
     connection.execute(update(visit).where(visit.c.ended_at.is_(None)).values(ended_at=now, detail="station restarted"))
-    aborted = connection.execute(
-        update(job)
-        .where(job.c.state == JobState.RUNNING)
-        .values(
-            state=JobState.CLOSED,
-            outcome=Outcome.ABORTED,
-            reason=Reason.STATION_RESTARTED,
-            ended_at=now,
-            flash_touched=True,
-        )
-    )
-    return aborted.rowcount
+    running = connection.execute(
+        select(job.c.id, job.c.sequence, job.c.board_mac).where(job.c.state == JobState.RUNNING)
+    ).all()
+    for row in running:
+        values = closed_as_aborted(Reason.STATION_RESTARTED, "", now)
+        connection.execute(update(job).where(job.c.id == row.id).values(**values, flash_touched=True))
+        _close_overwritten(connection, row.id, row, now)
+    return len(running)
+
+
+def closed_as_aborted(reason: Reason, detail: str, now: datetime) -> dict[str, object]:
+    """Return the values of a job that somebody closes who is not its own visit."""
+    return {
+        "state": JobState.CLOSED,
+        "outcome": Outcome.ABORTED,
+        "reason": reason,
+        "detail": detail,
+        "ended_at": now,
+    }
 
 
 def tie_to_visit(connection: Connection, job_id: str, visit_id: str) -> None:
@@ -122,43 +133,40 @@ def next_sequence(connection: Connection, table: Table) -> int:
     return 1 + (connection.execute(select(func.max(table.c.sequence))).scalar() or 0)
 
 
-def known_board(connection: Connection, mac: str) -> KnownBoard | None:
-    """Return what the records say about a MAC, None when they never saw it."""
-    if not _exists(connection, select(board.c.mac).where(board.c.mac == mac)):
-        return None
-    columns = (
-        job.c.state,
-        job.c.outcome,
-        job.c.reason,
-        job.c.slot,
-        job.c.recipe_hash,
-        job.c.flash_id,
-        job.c.flash_touched,
+def number_in_lot(connection: Connection, job_id: str) -> int:
+    """Return which board of its lot the job's board is, from 1 in the order of first attempts; raises LookupError.
+
+    A job that runs counts: whether it touched flash is written only at its end.
+    """
+    asked = connection.execute(select(job.c.lot_id, job.c.board_mac).where(job.c.id == job_id)).one_or_none()
+    if asked is None or asked.board_mac is None:
+        raise LookupError(f"job {job_id} was never begun, or has no board")
+    attempted = job.c.flash_touched.is_(True) | (job.c.state == JobState.RUNNING) | (job.c.id == job_id)
+    firsts = (
+        select(job.c.board_mac, func.min(job.c.sequence).label("first"))
+        .where(job.c.lot_id == asked.lot_id, job.c.board_mac.is_not(None), attempted)
+        .group_by(job.c.board_mac)
+        .subquery()
     )
-    rows = connection.execute(select(*columns).where(job.c.board_mac == mac).order_by(job.c.sequence.desc())).all()
-    closed = [row for row in rows if row.state == JobState.CLOSED]
-    since_pass = list(itertools.takewhile(lambda row: row.outcome != Outcome.PASS, closed))
-    flash_ids = [row.flash_id for row in rows if row.flash_id is not None and row.reason not in _IDENTITY_IN_DOUBT]
-    return KnownBoard(
-        mac=mac,
-        flash_id=flash_ids[0] if flash_ids else None,
-        attempts=sum(row.flash_touched for row in rows),
-        last_outcome=Outcome(closed[0].outcome) if closed else None,
-        last_recipe_hash=closed[0].recipe_hash if closed else None,
-        passed_recipe_hashes=frozenset(row.recipe_hash for row in closed if row.outcome == Outcome.PASS),
-        errors=frozenset((row.reason, row.slot) for row in since_pass if row.outcome == Outcome.ERROR),
-    )
+    own = select(firsts.c.first).where(firsts.c.board_mac == asked.board_mac).scalar_subquery()
+    return connection.execute(select(func.count()).select_from(firsts).where(firsts.c.first <= own)).scalar_one()
 
 
 def committed(connection: Connection, wanted: Select[Any]) -> tuple[CommittedJob, ...]:
     """Return the jobs that `wanted` (a select of `job.c.id`) finds, with phases and measurements, in its order."""
     rows = connection.execute(wanted.with_only_columns(*_COMMITTED)).all()
-    phases = _by_job(connection, phase, wanted)
-    measurements = _by_job(connection, measurement, wanted)
-    try:
+    phases = rows_by_job(connection, phase, wanted)
+    measurements = rows_by_job(connection, measurement, wanted)
+    with damage_is_named():
         return tuple(_committed(row, phases.get(row.id, []), measurements.get(row.id, [])) for row in rows)
+
+
+@contextmanager
+def damage_is_named() -> Iterator[None]:
+    """Turn a word that is none of ours into `RecordsUnwritable`: SQLite checks no page sums, and bits flip."""
+    try:
+        yield
     except ValueError as error:
-        # SQLite checks no page sums: a flipped bit may come back as a word that is none of ours.
         raise RecordsUnwritable(f"the database is corrupt: {error}") from error
 
 
@@ -233,21 +241,34 @@ def _last_values(before: AnyRow, end: JobEnd) -> dict[str, object]:
 
 
 def format_otp_words(identity: Identity) -> str:
-    """Return the four raw words at 0x3FF00050, 54, 58 and 5C, for eyes and for recomputing the MAC."""
-    return " ".join(f"{word:#010x}" for word in identity.otp_words)
+    """Return the four raw words at 0x3FF00050, 54, 58 and 5C, for eyes and for recomputing the MAC; empty if unread."""
+    return " ".join(f"{word:#010x}" for word in identity.otp_words or ())
+
+
+def parse_otp_words(text: str) -> tuple[int, int, int, int] | None:
+    """Return the words that `format_otp_words` wrote, None where none were read; raises ValueError."""
+    if not text:
+        return None
+    first, second, third, fourth = (int(word, 16) for word in text.split())
+    return first, second, third, fourth
 
 
 def _see_board(connection: Connection, start: JobStart, identity: Identity) -> None:
     seen: dict[str, object] = {"last_seen_at": start.started_at}
     if start.flash is not None:
         seen["last_flash_id"] = start.flash.jedec_id
+    words = format_otp_words(identity)
+    if words:
+        # A board that was first seen through its firmware has none yet; as first seen they stay.
+        unread = update(board).where(board.c.mac == identity.mac, board.c.otp_words == "")
+        connection.execute(unread.values(otp_words=words))
     updated = connection.execute(update(board).where(board.c.mac == identity.mac).values(**seen))
     if updated.rowcount == 0:
         connection.execute(
             insert(board).values(
                 mac=identity.mac,
                 chip_id=identity.chip_id,
-                otp_words=format_otp_words(identity),
+                otp_words=words,
                 first_seen_at=start.started_at,
                 **seen,
             )
@@ -290,7 +311,17 @@ def _exists(connection: Connection, wanted: Select[Any]) -> bool:
     return connection.execute(wanted).first() is not None
 
 
-def _by_job(connection: Connection, table: Table, wanted: Select[Any]) -> dict[str, list[AnyRow]]:
+def _close_overwritten(connection: Connection, job_id: str, written: AnyRow, now: datetime) -> None:
+    """Close what waits for a test of content that this job has overwritten: it can never be tested any more."""
+    if written.board_mac is None:
+        return
+    older = (job.c.board_mac == written.board_mac, job.c.state == JobState.PENDING, job.c.sequence < written.sequence)
+    values = closed_as_aborted(Reason.STOPPED_BY_REQUEST, f"flashed anew by job {job_id}", now)
+    connection.execute(update(job).where(*older).values(**values))
+
+
+def rows_by_job(connection: Connection, table: Table, wanted: Select[Any]) -> dict[str, list[AnyRow]]:
+    """Return the rows of `table` that belong to the jobs `wanted` finds, by job and in their order."""
     found: dict[str, list[AnyRow]] = {}
     of_jobs = select(table).where(table.c.job_id.in_(wanted)).order_by(table.c.job_id, table.c.position)
     for row in connection.execute(of_jobs):
@@ -312,15 +343,22 @@ def _committed(row: AnyRow, phases: Sequence[AnyRow], measurements: Sequence[Any
             PhaseRecord(phase=Phase(p.phase), outcome=PhaseOutcome(p.outcome), duration_s=p.duration_s, detail=p.detail)
             for p in phases
         ),
-        measurements=tuple(
-            Measurement(
-                name=m.name,
-                value=decoded(m.value),
-                unit=m.unit,
-                low=decoded(m.low),
-                high=decoded(m.high),
-                within=m.within,
-            )
-            for m in measurements
-        ),
+        measurements=measured(measurements),
+        attempt=row.attempt,
+        boot_evidence=None if row.boot_evidence is None else BootEvidence(row.boot_evidence),
+    )
+
+
+def measured(rows: Sequence[AnyRow]) -> tuple[Measurement, ...]:
+    """Return measurements as they were given; raises ValueError for a value that is no JSON."""
+    return tuple(
+        Measurement(
+            name=row.name,
+            value=decoded(row.value),
+            unit=row.unit,
+            low=decoded(row.low),
+            high=decoded(row.high),
+            within=row.within,
+        )
+        for row in rows
     )

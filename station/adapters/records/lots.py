@@ -1,4 +1,4 @@
-"""The rows of lots: who opened, paused and closed which work order, and which one the bench works on.
+"""The rows of lots: who opened, paused and closed which work order, and what a person booked out of it by hand.
 
 Every change is a row of its own in `lot_event`; `lot.state` is the last of them. A closed lot stays closed. Every function
 takes the connection of a transaction that somebody else begins and commits.
@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from station.adapters.records.jobs import next_sequence
-from station.adapters.records.schema import firmware, lot, lot_event, recipe
+from station.adapters.records.schema import firmware, lot, lot_event, recipe, reject
 from station.errors import ConfigurationError
 from station.model import Lot, LotState
 
@@ -48,6 +49,26 @@ class LotRequest:
     target_quantity: int | None = None
 
 
+class RejectReason(StrEnum):
+    """Why a person booked a module out of a lot."""
+
+    NO_ANSWER = "no_answer"
+    """It stays silent after it was seated once more."""
+    DAMAGED = "damaged"
+    WRONG_PART = "wrong_part"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectRow:
+    """One module that a person books out of a lot; it has no MAC, and is in no yield."""
+
+    id: str
+    lot_id: str
+    reason: RejectReason
+    person: str
+    slot: str = ""
+
+
 def ensure_recipe(connection: Connection, row: RecipeRow, now: datetime) -> None:
     """Write recipe and firmware unless they are known; both are named by their content, so they never change."""
     if connection.execute(select(firmware.c.sha256).where(firmware.c.sha256 == row.firmware_sha256)).first() is None:
@@ -65,7 +86,7 @@ def standing(connection: Connection, request: LotRequest, lot_id: str, now: date
     """
     for row in _not_closed(connection, standing=True):
         if _order_of(row) == _order_of(request):
-            return _lot(row)
+            return lot_of(row)
     return _create(connection, request, lot_id, now, is_standing=True)
 
 
@@ -91,7 +112,7 @@ def change(connection: Connection, lot_id: str, state: LotState, person: str, no
     if row is None:
         raise ConfigurationError(file=f"lot {lot_id}", problem="there is no such lot", fix="station lot open")
     if row.state == state:
-        return _lot(row)
+        return lot_of(row)
     if row.state == LotState.CLOSED:
         raise ConfigurationError(file=f"lot {lot_id}", problem="it is closed", fix="open a new one: station lot open")
     return _change(connection, lot_id, state, person, now)
@@ -108,7 +129,25 @@ def pause_hand_opened(connection: Connection, now: datetime) -> int:
 def current(connection: Connection) -> Lot | None:
     """Return the lot opened by hand that is not closed, be it open or paused; None when there is none."""
     rows = _not_closed(connection, standing=False)
-    return _lot(rows[0]) if rows else None
+    return lot_of(rows[0]) if rows else None
+
+
+def add_rejects(connection: Connection, rows: Sequence[RejectRow], now: datetime) -> None:
+    """Write what a person booked out, each row once; raises `ConfigurationError` for an unknown or closed lot."""
+    for row in rows:
+        if connection.execute(select(reject.c.id).where(reject.c.id == row.id)).first() is not None:
+            continue
+        found = _one(connection, row.lot_id)
+        if found is None or found.state == LotState.CLOSED:
+            problem = "there is no such lot" if found is None else "it is closed"
+            raise ConfigurationError(file=f"lot {row.lot_id}", problem=problem, fix="station lot open")
+        made = insert(reject).values(id=row.id, sequence=next_sequence(connection, reject), lot_id=row.lot_id)
+        connection.execute(made.values(reason=row.reason, person=row.person, slot=row.slot, happened_at=now))
+
+
+def rejected(connection: Connection, lot_id: str) -> int:
+    """Return how many modules were booked out of a lot."""
+    return connection.execute(select(func.count()).select_from(reject).where(reject.c.lot_id == lot_id)).scalar_one()
 
 
 def _not_closed(connection: Connection, *, standing: bool) -> Sequence[Row[Any]]:
@@ -154,10 +193,11 @@ def _log_event(connection: Connection, lot_id: str, state: LotState, person: str
     position = connection.execute(count).scalar_one()
     row = insert(lot_event).values(lot_id=lot_id, position=position, event=_EVENTS[state], person=person)
     connection.execute(row.values(happened_at=now))
-    return _lot(connection.execute(select(lot).where(lot.c.id == lot_id)).one())
+    return lot_of(connection.execute(select(lot).where(lot.c.id == lot_id)).one())
 
 
-def _lot(row: Row[Any]) -> Lot:
+def lot_of(row: Row[Any]) -> Lot:
+    """Return the lot that a row of the table `lot` holds; raises ValueError for a state that is none."""
     return Lot(
         id=row.id,
         recipe_hash=row.recipe_hash,

@@ -7,6 +7,7 @@ inside it, as `_migrations`, in a wheel.
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 
@@ -63,9 +64,10 @@ def schema_state(connection: Connection) -> SchemaState:
 
 def require_current(state: SchemaState, file: Path) -> None:
     """Raise `ConfigurationError` with the fix unless the schema is the one this station needs."""
+    command_line = f"station db upgrade --db {shlex.quote(f'sqlite:///{file.absolute()}')}"
     problems = {
-        SchemaState.FRESH: ("holds no records yet", "station db upgrade"),
-        SchemaState.OLDER: ("was made by an older station", "station db upgrade"),
+        SchemaState.FRESH: ("holds no records yet", command_line),
+        SchemaState.OLDER: ("was made by an older station", command_line),
         SchemaState.NEWER: ("was made by a newer station", "install the newer station, or name another database"),
         SchemaState.FOREIGN: ("is not a database of this program", "name another file"),
     }
@@ -80,10 +82,7 @@ def upgrade(url: str) -> str:
     Raises `ConfigurationError` for a newer schema, a foreign file or a missing directory, and `RecordsUnwritable`.
     """
     file = database_file(parse_url(url))
-    if not file.absolute().parent.is_dir():
-        raise ConfigurationError(
-            file=str(file), key="database.url", problem="its directory does not exist", fix=f"mkdir -p {file.parent}"
-        )
+    require_directory(file)
     # Batch mode replaces whole tables, which foreign keys would forbid; they are checked before the commit instead.
     engine = make_engine(url, writes=True, foreign_keys=False)
     with short_lived(engine), unwritable_is_named(file), writing(engine) as connection:
@@ -121,6 +120,14 @@ def damage(connection: Connection) -> list[str]:
     """Return what SQLite's own quick check finds in the file, at most 100 lines; empty when it is whole."""
     found = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA quick_check")]
     return [] if found == ["ok"] else found
+
+
+def require_directory(file: Path) -> None:
+    """Raise `ConfigurationError` when the directory of a database file does not exist."""
+    if not file.absolute().parent.is_dir():
+        raise ConfigurationError(
+            file=str(file), key="database.url", problem="its directory does not exist", fix=f"mkdir -p {file.parent}"
+        )
 
 
 def require_file(url: str) -> Path:

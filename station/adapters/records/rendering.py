@@ -30,7 +30,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u206
 
 
 def render(report: Report, fmt: Format) -> str:
-    """Return the report as text, ending in a newline; the note stands only under the table."""
+    """Return the report as text, ending in a newline; the notes stand only under the table."""
     match fmt:
         case "json":
             return json.dumps([dict(row) for row in report.rows], indent=2) + "\n"
@@ -84,8 +84,8 @@ def _table(report: Report) -> str:
     out = io.StringIO()
     console = Console(file=out, width=TABLE_WIDTH_CHARACTERS, color_system=None, highlight=False, markup=False)
     console.print(table)
-    if report.note:
-        console.print(Text(one_line(report.note)))
+    for note in report.notes:
+        console.print(Text(one_line(note)))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 

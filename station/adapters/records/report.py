@@ -1,4 +1,4 @@
-"""What the records say, as rows: every job, everything about one board, and the first pass yield.
+"""What the records say, as rows: every job, and the first pass yield.
 
 Each report opens the file by itself, reads one consistent moment of it and cannot change it, so it may run beside the
 station. Values stay what they are (numbers are numbers, None is nothing); identifiers are written the one way people know
@@ -7,30 +7,27 @@ them. How a row looks on a terminal or in a spreadsheet is `render`'s business.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, func, select
 
-from station.adapters.records import jobs
 from station.adapters.records.engine import make_engine, short_lived, unwritable_is_named
 from station.adapters.records.migrate import require_current, require_file, schema_state
-from station.adapters.records.schema import job, lot, recipe
+from station.adapters.records.schema import job, lot, recipe, reject
 from station.model import JobState, Outcome, format_chip_id
 
 YIELD_FORMULA = (
     "first pass yield = boards whose first attempt ended in PASS / boards attempted. "
-    "An attempt is a job that touched the flash; FAIL, ERROR, ABORTED and waiting all lower it, a later PASS does not raise it."
+    "An attempt is a job that touched the flash; FAIL, ERROR, ABORTED and waiting all lower it, a later PASS does not raise "
+    "it. Modules rejected by hand have no MAC and are in no other figure."
 )
-_CHIP_ID_BITS = 24
-_MAC_DIGITS = 12
-_SEPARATORS = re.compile(r"[:\-._\s]")
-_HEX = re.compile(r"[0-9a-f]+")
 AnyRow = Row[*tuple[Any, ...]]
+_RecipeKey = tuple[str, str, str]
+"""Name, version and hash of a recipe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +39,8 @@ class Report:
     rows: tuple[Mapping[str, Any], ...]
     narrow: tuple[str, ...] = ()
     """The columns that a terminal shows; all of them when empty."""
-    note: str = ""
-    """What a person should read under the table."""
+    notes: tuple[str, ...] = ()
+    """What a person should read under the table, a line each."""
 
 
 def jobs_report(url: str, *, limit: int | None = None) -> Report:
@@ -51,88 +48,78 @@ def jobs_report(url: str, *, limit: int | None = None) -> Report:
 
     Raises `ConfigurationError` when there is no such database or its schema is another, and `RecordsUnwritable`.
     """
-    with _reading(url) as connection:
-        found = connection.execute(_JOBS.order_by(job.c.sequence.desc()).limit(limit))
-        return _report_of(tuple(_job_row(row) for row in found))
-
-
-def board_report(url: str, mac_or_chip_id: str) -> Report:
-    """Return every job of the board, or of all boards that share the chip ID, oldest first, with what each job found.
-
-    Raises ValueError for a key that is neither, and what `jobs_report` raises.
-    """
-    mac, chip_ids = parse_board_key(mac_or_chip_id)
-    with _reading(url) as connection:
-        of_board = (job.c.board_mac == mac) | (job.c.observed_mac == mac) if mac else job.c.chip_id.in_(chip_ids)
-        found = connection.execute(_JOBS.where(of_board).order_by(job.c.sequence)).all()
-        details = jobs.committed(connection, select(job.c.id).where(of_board).order_by(job.c.sequence))
-        rows = [
-            {
-                **_job_row(row),
-                "phases": [{"phase": p.phase, "outcome": p.outcome, "duration_s": p.duration_s} for p in detail.phases],
-                "measurements": [
-                    {"name": m.name, "value": m.value, "unit": m.unit, "low": m.low, "high": m.high, "within": m.within}
-                    for m in detail.measurements
-                ],
-            }
-            for row, detail in zip(found, details, strict=True)
-        ]
-        boards = {row.mac for row in found if row.mac}
-        note = f"{len(boards)} boards share this number: {', '.join(sorted(boards))}" if len(boards) > 1 else ""
-        return _report_of(tuple(rows), note=note)
+    with reading(url) as connection:
+        found = connection.execute(JOBS.order_by(job.c.sequence.desc()).limit(limit))
+        return report_of_jobs(tuple(job_row(row) for row in found))
 
 
 def yield_report(url: str) -> Report:
     """Return the first pass yield by the recipe of each board's first attempt, and of all boards in the last row.
 
-    Raises what `jobs_report` raises.
+    What people booked out by hand stands in a column of its own, by the recipe of its lot. Raises what `jobs_report` raises.
     """
     columns = (job.c.board_mac, job.c.outcome, job.c.state, job.c.recipe_hash, recipe.c.name, recipe.c.version)
     attempts = select(*columns).join(recipe, recipe.c.hash == job.c.recipe_hash)
     attempts = attempts.where(job.c.flash_touched.is_(True), job.c.board_mac.is_not(None)).order_by(job.c.sequence)
-    with _reading(url) as connection:
-        first: dict[str, AnyRow] = {}
-        last: dict[str, AnyRow] = {}
-        passed: set[str] = set()
+    with reading(url) as connection:
+        boards = _Attempts()
         for row in connection.execute(attempts):
-            first.setdefault(row.board_mac, row)
-            last[row.board_mac] = row
-            if row.outcome == Outcome.PASS:
-                passed.add(row.board_mac)
-    by_recipe: dict[tuple[str, str, str], list[str]] = {}
-    for mac, row in first.items():
+            boards.add(row)
+        rejected = _rejected_by_recipe(connection)
+    by_recipe: dict[_RecipeKey, list[str]] = {key: [] for key in rejected}
+    for mac, row in boards.first.items():
         by_recipe.setdefault((row.name, row.version, row.recipe_hash), []).append(mac)
-    waiting = {mac for mac, row in last.items() if row.state == JobState.PENDING} - passed
-    first_passed = {mac for mac, row in first.items() if row.outcome == Outcome.PASS}
-    groups = [*sorted(by_recipe.items()), (("all", "", ""), list(first))]
-    rows = tuple(_yield_row(key, macs, first_passed, passed, waiting) for key, macs in groups)
-    return Report(columns=tuple(rows[0]), narrow=_YIELD_NARROW, rows=rows, note=YIELD_FORMULA)
+    rows = [boards.yield_row(key, macs, rejected.get(key, 0)) for key, macs in sorted(by_recipe.items())]
+    rows.append(boards.yield_row(("all", "", ""), list(boards.first), sum(rejected.values())))
+    return Report(columns=tuple(rows[0]), narrow=_YIELD_NARROW, rows=tuple(rows), notes=(YIELD_FORMULA,))
 
 
-def parse_board_key(key: str) -> tuple[str, tuple[int, ...]]:
-    """Return the MAC that `key` is, else "" and the chip IDs it may mean; raises ValueError when it is neither.
-
-    A MAC is twelve hex digits in either case with any separators. A chip ID is `0x…`, or six or eight hex digits as
-    esptool prints them, whose top byte is not part of it; digits alone may be decimal as well, and then both are meant.
-    """
-    digits = _SEPARATORS.sub("", key.strip().lower())
-    prefixed = digits.startswith("0x")
-    digits = digits.removeprefix("0x")
-    if not _HEX.fullmatch(digits):
-        raise ValueError(f"{key!r} is neither a MAC nor a chip ID")
-    if len(digits) == _MAC_DIGITS and not prefixed:
-        return ":".join(digits[at : at + 2] for at in range(0, _MAC_DIGITS, 2)), ()
-    meant = []
-    if (prefixed and len(digits) <= 8) or len(digits) in {6, 8}:  # noqa: PLR2004 - 24 bits, or 32 as esptool prints them
-        meant.append(int(digits, 16) & 0xFFFFFF)
-    if not prefixed and digits.isdecimal() and int(digits) < 1 << _CHIP_ID_BITS:
-        meant.append(int(digits))
-    if not meant:
-        raise ValueError(f"{key!r} is neither a MAC (12 hex digits) nor a chip ID (0x00ddc142)")
-    return "", tuple(dict.fromkeys(meant))
+def _rejected_by_recipe(connection: Connection) -> dict[_RecipeKey, int]:
+    counts = (
+        select(recipe.c.name, recipe.c.version, recipe.c.hash, func.count().label("modules"))
+        .select_from(reject)
+        .join(lot, lot.c.id == reject.c.lot_id)
+        .join(recipe, recipe.c.hash == lot.c.recipe_hash)
+        .group_by(recipe.c.name, recipe.c.version, recipe.c.hash)
+    )
+    return {(row.name, row.version, row.hash): row.modules for row in connection.execute(counts)}
 
 
-_JOBS: Select[Any] = (
+class _Attempts:
+    """The jobs that touched flash, by board; added in the order of writing."""
+
+    def __init__(self) -> None:
+        self.first: dict[str, AnyRow] = {}
+        self._last: dict[str, AnyRow] = {}
+        self._passed: set[str] = set()
+
+    def add(self, row: AnyRow) -> None:
+        self.first.setdefault(row.board_mac, row)
+        self._last[row.board_mac] = row
+        if row.outcome == Outcome.PASS:
+            self._passed.add(row.board_mac)
+
+    def yield_row(self, key: _RecipeKey, macs: list[str], rejected: int) -> dict[str, Any]:
+        """Count these boards; `rejected` modules beside them are in no other figure."""
+        name, version, recipe_hash = key
+        passed_first = sum(self.first[mac].outcome == Outcome.PASS for mac in macs)
+        passed = sum(mac in self._passed for mac in macs)
+        waiting = sum(self._last[mac].state == JobState.PENDING and mac not in self._passed for mac in macs)
+        return {
+            "recipe": name,
+            "recipe_version": version,
+            "recipe_hash": recipe_hash,
+            "boards_attempted": len(macs),
+            "passed_first": passed_first,
+            "passed_later": passed - passed_first,
+            "waiting": waiting,
+            "not_passed": len(macs) - passed - waiting,
+            "first_pass_yield": round(passed_first / len(macs), 4) if macs else None,
+            "rejected_by_hand": rejected,
+        }
+
+
+JOBS: Select[Any] = (
     select(
         job.c.id.label("job"),
         job.c.sequence,
@@ -181,7 +168,8 @@ _JOBS: Select[Any] = (
     .join(lot, lot.c.id == job.c.lot_id)
     .join(recipe, recipe.c.hash == job.c.recipe_hash)
 )
-JOB_COLUMNS: tuple[str, ...] = tuple(_JOBS.selected_columns.keys())
+"""Every job, with the names of its lot and recipe; to be narrowed and put in order."""
+JOB_COLUMNS: tuple[str, ...] = tuple(JOBS.selected_columns.keys())
 _JOB_NARROW = ("slot", "mac", "chip_id", "outcome", "reason", "attempt", "recipe", "started_at", "duration_s")
 _YIELD_NARROW = (
     "recipe",
@@ -192,11 +180,13 @@ _YIELD_NARROW = (
     "waiting",
     "not_passed",
     "first_pass_yield",
+    "rejected_by_hand",
 )
 
 
 @contextmanager
-def _reading(url: str) -> Iterator[Connection]:
+def reading(url: str) -> Iterator[Connection]:
+    """One moment of the records, which cannot be changed through it; raises what `jobs_report` raises."""
     file = require_file(url)
     with (
         short_lived(make_engine(url, writes=False)) as engine,
@@ -207,11 +197,13 @@ def _reading(url: str) -> Iterator[Connection]:
         yield connection
 
 
-def _report_of(rows: tuple[Mapping[str, Any], ...], note: str = "") -> Report:
-    return Report(columns=JOB_COLUMNS, narrow=_JOB_NARROW, rows=rows, note=note)
+def report_of_jobs(rows: tuple[Mapping[str, Any], ...], *notes: str) -> Report:
+    """Return rows of `job_row` as a report."""
+    return Report(columns=JOB_COLUMNS, narrow=_JOB_NARROW, rows=rows, notes=notes)
 
 
-def _job_row(row: AnyRow) -> dict[str, Any]:
+def job_row(row: AnyRow) -> dict[str, Any]:
+    """Return a row of `JOBS` as people know it."""
     return {
         **row._mapping,  # noqa: SLF001 - SQLAlchemy's public name for the row as a mapping
         "chip_id": None if row.chip_id is None else format_chip_id(row.chip_id),
@@ -236,19 +228,3 @@ def format_time(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _yield_row(
-    key: tuple[str, str, str], macs: list[str], first_passed: set[str], passed: set[str], waiting: set[str]
-) -> dict[str, Any]:
-    name, version, recipe_hash = key
-    boards = set(macs)
-    counts = {
-        "boards_attempted": len(boards),
-        "passed_first": len(boards & first_passed),
-        "passed_later": len(boards & passed - first_passed),
-        "waiting": len(boards & waiting),
-        "not_passed": len(boards - passed - waiting),
-    }
-    rate = round(counts["passed_first"] / len(boards), 4) if boards else None
-    return {"recipe": name, "recipe_version": version, "recipe_hash": recipe_hash, **counts, "first_pass_yield": rate}

@@ -185,6 +185,7 @@ visit = Table(
     _text("finding"),
     _text("detail"),
     Column("transcript", Transcript, nullable=False),
+    Column("mac", StorableText, nullable=False, server_default=""),
 )
 
 job = Table(
@@ -192,7 +193,8 @@ job = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("sequence", Integer, nullable=False, unique=True),
-    Column("state", StorableText, nullable=False),
+    # Not a partial index: a query with a bound state could not use one.
+    Column("state", StorableText, nullable=False, index=True),
     Column("outcome", StorableText),
     _text("reason"),
     _text("detail"),
@@ -201,7 +203,7 @@ job = Table(
     Column("chip_id", Integer, index=True),
     _text("otp_words"),
     Column("attempt", Integer, nullable=False),
-    Column("lot_id", Text, ForeignKey("lot.id"), nullable=False),
+    Column("lot_id", Text, ForeignKey("lot.id"), nullable=False, index=True),
     Column("recipe_hash", Text, ForeignKey("recipe.hash"), nullable=False),
     Column("firmware_sha256", Text, ForeignKey("firmware.sha256"), nullable=False),
     _text("operator"),
@@ -267,4 +269,38 @@ measurement = Table(
     Column("low", Text, nullable=False),
     Column("high", Text, nullable=False),
     Column("within", Boolean, nullable=False),
+)
+
+board_event = Table(
+    "board_event",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("sequence", Integer, nullable=False, unique=True),
+    # No reference to `board`: a person may mark a board that the station has never seen.
+    Column("mac", Text, nullable=False, index=True),
+    Column("event", StorableText, nullable=False),
+    Column("flash_id", Integer),
+    _text("person"),
+    _text("reason"),
+    Column("happened_at", UtcTime, nullable=False),
+    # The newest job of all at that moment: what comes after it, whatever the clock says.
+    Column("job_sequence", Integer, nullable=False),
+    CheckConstraint(
+        "event IN ('mark_golden', 'mark_red', 'mark_returned', 'unmark', 'rework_open', 'rework_close', 'accept_flash')",
+        name="event_known",
+    ),
+    CheckConstraint("(event = 'accept_flash') = (flash_id IS NOT NULL)", name="flash_accepted"),
+)
+
+reject = Table(
+    "reject",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("sequence", Integer, nullable=False, unique=True),
+    Column("lot_id", Text, ForeignKey("lot.id"), nullable=False, index=True),
+    Column("reason", StorableText, nullable=False),
+    _text("person"),
+    _text("slot"),
+    Column("happened_at", UtcTime, nullable=False),
+    CheckConstraint("reason IN ('no_answer', 'damaged', 'wrong_part')", name="reason_known"),
 )

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from station.adapters.records.jobs import next_sequence, tie_to_visit
 from station.adapters.records.schema import job_visit, visit
 from station.model import Plug, VisitEnd
+from station.reasons import Reason
+
+_AT_GROUND = (Reason.AWAITS_RUN_MODE, Reason.AWAITS_TEST_SLOT, Reason.NEVER_STARTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +25,12 @@ class VisitRow:
     plugged_at: datetime
     ended_at: datetime | None
     finding: str
-    """The value of a `Reason` when there was no job, else empty."""
+    """The value of a `Reason` when no job was begun or closed, else empty."""
     detail: str
+    mac: str
+    """Whose board a finding is about, where that is known."""
     job_ids: tuple[str, ...]
+    """What this visit belongs to; with a finding as well, a job that still waits."""
 
 
 def begin(connection: Connection, visit_id: str, plug: Plug, station_id: str, now: datetime) -> None:
@@ -62,9 +68,20 @@ def end(connection: Connection, visit_id: str, ended: VisitEnd) -> None:
         completed = update(visit).where(visit.c.id == visit_id)
         connection.execute(
             completed.values(
-                ended_at=ended.ended_at, finding=ended.finding, detail=ended.detail, transcript=ended.transcript
+                ended_at=ended.ended_at,
+                finding=ended.finding,
+                detail=ended.detail,
+                transcript=ended.transcript,
+                mac=ended.mac,
             )
         )
+
+
+def returns_at_ground(connection: Connection, job_id: str) -> int:
+    """Return how many visits of a waiting job found its board with GPIO0 at GND again, the one under way not counted."""
+    tied = select(func.count()).select_from(job_visit).join(visit, visit.c.id == job_visit.c.visit_id)
+    again = tied.where(job_visit.c.job_id == job_id, visit.c.finding.in_(_AT_GROUND))
+    return connection.execute(again).scalar_one()
 
 
 def latest(connection: Connection, limit: int) -> tuple[VisitRow, ...]:
@@ -82,6 +99,7 @@ def latest(connection: Connection, limit: int) -> tuple[VisitRow, ...]:
         visit.c.ended_at,
         visit.c.finding,
         visit.c.detail,
+        visit.c.mac,
     )
     rows = connection.execute(wanted.with_only_columns(*columns))
     return tuple(VisitRow(**row, job_ids=jobs.get(row["id"], ())) for row in rows.mappings())

@@ -312,7 +312,7 @@ async function main() {
             startRepl(afterSoftReset);
             runRepl();
         }
-        host.call('["files.close_all"]');
+        host.call('["board.soft_reset"]');
         uart.send(Buffer.from("MPY: soft reboot\r\n"));
     }
 }

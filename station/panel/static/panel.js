@@ -1,7 +1,8 @@
 // The operator's page: shows what /events says, and nothing else.
 //
-// Promises: text is only ever set as text; a green tile means the light PASS and nothing else; when the station has not been
-// heard for SILENCE_MS, or this script fails in any way, the whole page says so and shows no result.
+// Promises: text is only ever set as text; a green tile means the light PASS of a board that is still there and nothing else;
+// when the station has not been heard for SILENCE_MS, or this script fails in any way, the whole page says so and shows no
+// result. Ages count from the station's own time, never from the browser's clock.
 "use strict";
 
 const SILENCE_MS = 2500;
@@ -11,8 +12,9 @@ const MOST_NOTICES = 2;
 const PHASES = ["CONNECT", "FLASH", "VERIFY", "BOOT", "PROVISION", "SELF_TEST"];
 const WIDE_TO_HIGH = 1.15; // the shape of a tile that its texts fill best
 const TIGHT_BELOW = 0.7;
-const SMALLEST_FIT = 0.5;
+const SMALLEST_FIT = 0.4;
 const MOST_CHARACTERS = 300;
+const WORDS_WITH_A_LOOK = { AGAIN: "again", "ALREADY DONE": "done", "TEST NEXT": "next", INSPECTED: "inspected" };
 const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
 const byId = (id) => document.getElementById(id);
@@ -20,6 +22,7 @@ const tiles = new Map();
 let edition = null;
 let heardAt = -Infinity;
 let broken = false;
+let stationTime = { atMs: NaN, heardAt: 0 };
 
 // ---- the link -------------------------------------------------------------------------------------------------------
 
@@ -28,6 +31,9 @@ function connect() {
   source.addEventListener("edition", (event) => {
     if (edition !== null && edition !== event.data) location.reload();
     edition = event.data;
+  });
+  source.addEventListener("now", (event) => {
+    stationTime = { atMs: Date.parse(event.data), heardAt: performance.now() };
   });
   source.addEventListener("state", (event) => {
     show(JSON.parse(event.data));
@@ -47,6 +53,7 @@ function lose() {
 
 setInterval(() => {
   if (performance.now() - heardAt > SILENCE_MS) lose();
+  else showAges();
 }, 250);
 
 window.addEventListener("error", () => {
@@ -69,7 +76,9 @@ function show(view) {
   showNotices(view);
   const wasLost = document.body.dataset.link !== "live";
   document.body.dataset.link = "live";
+  showPending(view);
   showSlots(view.slots, wasLost);
+  showAges();
 }
 
 function showLot(view) {
@@ -77,6 +86,8 @@ function showLot(view) {
   const words = view.lot_state ? `lot ${view.lot_state}` : "no lot";
   byId("lot").dataset.state = view.lot_state;
   setText(byId("lot"), [shapes[view.lot_state] ?? "○", words, view.lot_person && `· ${view.lot_person}`].filter(Boolean).join(" "));
+  byId("rejected").hidden = view.rejected_count === 0;
+  setText(byId("rejected"), `⊘ ${view.rejected_count} rejected by hand`);
 }
 
 function showNotices(view) {
@@ -94,6 +105,65 @@ function showNotices(view) {
   const more = view.notices.length - lines.length;
   if (more > 0) lines.at(-1).append(element("b", `and ${more} more`));
   list.replaceChildren(...lines);
+}
+
+// ---- flashed, not tested --------------------------------------------------------------------------------------------
+
+function showPending(view) {
+  const signature = JSON.stringify([view.pending, view.pending_count]);
+  const list = byId("pending-boards");
+  if (list.dataset.signature === signature) return;
+  list.dataset.signature = signature;
+  list.dataset.count = view.pending_count;
+  byId("pending").hidden = view.pending_count === 0;
+  setText(byId("pending-count"), String(view.pending_count));
+  list.replaceChildren(...view.pending.map(pendingBoard));
+  fitPending();
+}
+
+function pendingBoard(board) {
+  const item = element("li"), who = element("div"), age = element("span");
+  const where = element("div", [board.chip_id, board.slot, board.product].filter(Boolean).join(" · "));
+  const words = element("div", board.words.replace(/^flashed, not tested[:,]? */, ""));
+  Object.entries({ who, where, words, age }).forEach(([name, each]) => {
+    each.className = name;
+  });
+  age.dataset.since = board.since;
+  who.append(element("b", board.mac), age);
+  item.append(who, where, words);
+  return item;
+}
+
+// What there is no room for is counted; the longest waiting stand first.
+function fitPending() {
+  const list = byId("pending-boards");
+  const boards = [...list.children];
+  boards.forEach((board) => (board.hidden = false));
+  const bottom = list.getBoundingClientRect().bottom;
+  const beyond = boards.filter((board) => board.getBoundingClientRect().bottom > bottom + 1);
+  beyond.forEach((board) => (board.hidden = true));
+  const more = Number(list.dataset.count ?? 0) - (boards.length - beyond.length);
+  setText(byId("pending-more"), more > 0 ? `and ${more} more` : "");
+}
+
+// ---- ages -----------------------------------------------------------------------------------------------------------
+
+function showAges() {
+  document.querySelectorAll("#pending-boards .age").forEach((each) => setText(each, ageOf(each.dataset.since)));
+  tiles.forEach((tile) => {
+    const before = tile.age.textContent.length;
+    setText(tile.age, tile.root.dataset.since ? `${ageOf(tile.root.dataset.since)} ago` : "");
+    if (tile.age.textContent.length !== before) fit(tile);
+  });
+}
+
+function ageOf(since) {
+  const seconds = Math.floor((stationTime.atMs + performance.now() - stationTime.heardAt - Date.parse(since)) / 1000);
+  if (Number.isNaN(seconds)) return "?";
+  if (seconds < 60) return `${Math.max(0, seconds)} s`;
+  const minutes = Math.floor(seconds / 60), hours = Math.floor(minutes / 60), days = Math.floor(hours / 24);
+  if (hours < 1) return `${minutes} min`;
+  return days < 1 ? `${hours} h ${minutes % 60} min` : `${days} d ${hours % 24} h`;
 }
 
 // ---- the slots ------------------------------------------------------------------------------------------------------
@@ -125,7 +195,7 @@ function lookOf(slot) {
     case "BUSY": return "busy";
     case "PASS": return "good";
     case "FAIL": return "bad";
-    case "ACTION": return { AGAIN: "again", GOOD: "done" }[slot.headline] ?? "hand";
+    case "ACTION": return WORDS_WITH_A_LOOK[slot.headline] ?? "hand";
     default: return "call";
   }
 }
@@ -136,24 +206,46 @@ function showSlot(tile, slot) {
   tile.root.dataset.slot = slot.slot;
   tile.root.dataset.look = look;
   tile.root.dataset.light = slot.light;
-  tile.root.title = slot.cause;
+  tile.root.title = [slot.words, slot.cause, slot.properties].filter(Boolean).map(visible).join("\n");
+  tile.root.toggleAttribute("data-unwatched", slot.unwatched);
+  tile.root.dataset.since = slot.unwatched ? slot.changed_at : "";
+  tile.root.dataset.role = roleOf(slot);
   tile.shape.setAttribute("href", `#shape-${look}`);
   tile.label.style.setProperty("--letters", slot.slot.length);
   setText(tile.mac, slot.mac);
   setText(tile.chip, slot.chip_id);
+  setText(tile.role, roleOf(slot));
+  setText(tile.properties, look === "empty" ? slot.properties : "");
   showPhases(tile.phases, slot);
-  const texts = [slot.slot, slot.headline, look === "busy" ? progressOf(slot) : wordsOf(slot), slot.deed];
-  const changed = [tile.label, tile.headline, tile.words, tile.deed].map((each, index) => setText(each, texts[index]));
+  const texts = [slot.slot, slot.headline, look === "busy" ? progressOf(slot) : wordsOf(slot)];
+  const changed = [tile.label, tile.headline, tile.words].map((each, index) => setText(each, texts[index]));
+  changed.push(setDeed(tile.deed, slot.deed));
   tile.words.hidden = !texts[2];
-  tile.deed.hidden = !texts[3];
+  tile.deed.hidden = !slot.deed;
   return changed.some(Boolean);
+}
+
+// What the slot is for, where that is not everything: the last word of its properties.
+function roleOf(slot) {
+  const role = slot.properties.split(", ").at(-1);
+  return role === "make" ? "" : role;
+}
+
+// A slot that the hand shall go to looks in the deed as on its own tile.
+function setDeed(deed, text) {
+  if (deed.dataset.said === text) return false;
+  deed.dataset.said = text;
+  const labels = JSON.parse(byId("slots").dataset.labels ?? "[]");
+  const parts = visible(text).split(/([\s,]+)/);
+  deed.replaceChildren(...parts.map((part) => (/\d/.test(part) && labels.includes(part) ? element("b", part) : part)));
+  return true;
 }
 
 // The words may begin with the headline and end in the deed, which stand above and below in large letters: once is enough.
 function wordsOf(slot) {
   let words = slot.words;
   if (slot.deed && words.endsWith(slot.deed)) words = words.slice(0, -slot.deed.length);
-  if (slot.headline && words.startsWith(slot.headline)) words = words.slice(slot.headline.length);
+  if (slot.headline && words.toUpperCase().startsWith(slot.headline)) words = words.slice(slot.headline.length);
   return words.replace(/^[:,\s]+|[:,\s]+$/g, "");
 }
 
@@ -175,20 +267,24 @@ function showPhases(segments, slot) {
 function makeTile() {
   const root = document.createElement("article");
   const inside = element("div"), top = element("div"), middle = element("div"), ids = element("div"), bar = element("div");
-  const label = element("span"), headline = element("p"), words = element("p"), deed = element("p");
-  const mac = element("span"), chip = element("span");
+  const place = element("div"), said = element("div"), label = element("span"), role = element("span");
+  const headline = element("span"), age = element("span"), words = element("p"), deed = element("p");
+  const mac = element("span"), chip = element("span"), properties = element("span");
   const phases = PHASES.map(() => element("i"));
   const picture = shape("empty");
-  Object.entries({ tile: root, inside, top, middle, ids, label, headline, words, deed, phases: bar }).forEach(([name, each]) => {
+  const parts = { tile: root, inside, top, middle, ids, place, said, label, role, headline, age, words, deed, properties };
+  Object.entries({ ...parts, phases: bar }).forEach(([name, each]) => {
     each.className = name;
   });
   bar.append(...phases);
-  top.append(label, picture);
-  middle.append(headline, words, deed, bar);
-  ids.append(mac, chip);
+  place.append(label, role);
+  top.append(place, picture);
+  said.append(headline, age);
+  middle.append(said, words, deed, bar);
+  ids.append(mac, chip, properties);
   inside.append(top, middle, ids);
   root.append(inside);
-  return { root, inside, middle, label, headline, words, deed, mac, chip, phases, shape: picture.firstChild };
+  return { ...parts, root, mac, chip, phases, shape: picture.firstChild };
 }
 
 // ---- sizes ----------------------------------------------------------------------------------------------------------
@@ -224,6 +320,7 @@ function fit(tile) {
 new ResizeObserver(() => {
   arrange();
   tiles.forEach(fit);
+  fitPending();
 }).observe(byId("slots"));
 
 // ---- elements -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from station.adapters.records import Database, LotRequest, RecipeRow, make_engine
+from station.adapters.records import BoardEvent, BoardEventRow, Database, LotRequest, RecipeRow, make_engine
 from station.model import (
     BootEvidence,
     FlashChip,
@@ -156,6 +156,12 @@ def record(database: Database, job_id: str, lot: Lot, end: JobEnd | None, **chan
     if end is not None:
         database.finish_job(job_id, end)
         database.end_visit(start.visit_id, replace(VISIT_END, job_id=job_id))
+
+
+def event_of(event: BoardEvent, event_id: str = "event-1", **changes: Any) -> BoardEventRow:
+    """What Ada says about the sample board."""
+    values = {"id": event_id, "mac": BOARD.mac, "event": event, "person": "Ada", "reason": "shift change"}
+    return BoardEventRow(**{**values, **changes})
 
 
 def rows_of(file: Path) -> dict[str, list[tuple[Any, ...]]]:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from station.adapters.records import Database, make_engine
+from station.adapters.records import BoardEvent, Database, RejectReason, RejectRow, make_engine
 from station.errors import ConfigurationError, RecordsUnwritable
 from station.model import (
     Lot,
@@ -30,6 +30,7 @@ from tests.adapters.records.samples import (
     VISIT_END,
     Fault,
     database_with,
+    event_of,
     record,
     rows_of,
     start_of,
@@ -66,6 +67,28 @@ CALLS: dict[str, tuple[tuple[Call, ...], Call]] = {
         lambda database, _lot: database.recover_running(T0),
     ),
     "pause_lot": ((), lambda database, lot: database.pause_lot(lot.id, "Ada")),
+    "add_board_event": (
+        (),
+        lambda database, _lot: database.add_board_event(event_of(BoardEvent.MARK_GOLDEN)),
+    ),
+    "add_rejects": (
+        (),
+        lambda database, lot: database.add_rejects(
+            [RejectRow(id=f"r-{n}", lot_id=lot.id, reason=RejectReason.DAMAGED, person="Ada") for n in range(2)]
+        ),
+    ),
+    "drop_pending": (
+        (lambda database, lot: record(database, "job-1", lot, PENDING),),
+        lambda database, _lot: database.drop_pending(BOARD.mac, "Ada", "lost"),
+    ),
+    "pending": (
+        (lambda database, lot: record(database, "job-1", lot, PENDING),),
+        lambda database, _lot: database.pending(),
+    ),
+    "number_in_lot": (
+        (lambda database, lot: record(database, "job-1", lot, PENDING),),
+        lambda database, _lot: database.number_in_lot("job-1"),
+    ),
     "known_board": (
         (lambda database, lot: record(database, "job-1", lot, PASSED),),
         lambda database, _lot: database.known_board(BOARD.mac),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from station.adapters.records import Database, LotRequest
+from station.adapters.records import Database, LotRequest, RejectReason, RejectRow
 from station.errors import ConfigurationError
 from station.model import (
     Lot,
@@ -80,3 +80,39 @@ def test_a_closed_lot_stays_closed(database: Database) -> None:
         database.pause_lot(opened.id, "Ada")
     with pytest.raises(ConfigurationError, match="there is no such lot"):
         database.pause_lot("nowhere", "Ada")
+
+
+# --- what is booked out by hand ------------------------------------------------------------------------------------------
+
+
+def rejects(lot_id: str, count: int, first: int = 0) -> list[RejectRow]:
+    """So many silent modules, by Ada."""
+    return [
+        RejectRow(id=f"reject-{number}", lot_id=lot_id, reason=RejectReason.NO_ANSWER, person="Ada", slot="A2")
+        for number in range(first, first + count)
+    ]
+
+
+def test_modules_are_booked_out_of_their_lot_once_each(database: Database, file: Path, lot: Lot) -> None:
+    """Each module is a row with reason, person, slot and time; the same rows again are no more rows; lots stay apart."""
+    opened = database.open_lot(BY_HAND)
+    for _ in range(2):
+        database.add_rejects(rejects(lot.id, 2))
+    database.add_rejects(rejects(opened.id, 1, first=2))
+    assert (database.rejected(lot.id), database.rejected(opened.id), database.rejected("nowhere")) == (2, 1, 0)
+    time = T0.replace(tzinfo=None).isoformat(" ")
+    assert rows_of(file)["reject"][0] == ("reject-0", 1, lot.id, "no_answer", "Ada", "A2", time)
+
+
+def test_nothing_is_booked_out_of_a_lot_that_is_closed_or_was_never_opened(database: Database, file: Path) -> None:
+    """A paused lot takes rejects, a closed or unknown one does not, and then no row of the call is written."""
+    opened = database.open_lot(BY_HAND)
+    database.pause_lot(opened.id, "Ada")
+    database.add_rejects(rejects(opened.id, 1))
+    database.close_lot(opened.id, "Ada")
+    with pytest.raises(ConfigurationError, match=r"it is closed\. Fix: station lot open"):
+        database.add_rejects(rejects(opened.id, 1, first=1))
+    other = database.open_lot(BY_HAND)
+    with pytest.raises(ConfigurationError, match="there is no such lot"):
+        database.add_rejects([*rejects(other.id, 1, first=2), *rejects("nowhere", 1, first=3)])
+    assert [row[0] for row in rows_of(file)["reject"]] == ["reject-0"]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -17,15 +21,17 @@ from station.adapters.records import Database, check, make_engine, upgrade
 from station.adapters.records import migrate as migrate_module
 from station.adapters.records.schema import metadata
 from station.errors import ConfigurationError, RecordsUnwritable
+from station.model import Outcome
+from tests.adapters.records.old_records import OLD_MAC, populated_at_0001
 from tests.adapters.records.samples import PASSED, Fault, make_lot, record, rows_of, url_of
 
-SECOND = '''
+NEXT = '''
 """A batch change of a table that others refer to."""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade():
@@ -38,7 +44,7 @@ def upgrade():
 
 @pytest.fixture
 def filled(tmp_path: Path) -> Path:
-    """A database at 0001 with one job."""
+    """A database of today with one job."""
     file = tmp_path / "station.db"
     with Database.open(url_of(file)) as database:
         record(database, "job-1", make_lot(database), PASSED)
@@ -46,10 +52,10 @@ def filled(tmp_path: Path) -> Path:
 
 
 def newer_station(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: str = "") -> None:
-    """Make the station one with a second migration."""
+    """Make the station one with another migration."""
     migrations = tmp_path / "migrations"
     shutil.copytree(migrate_module.migrations_dir(), migrations)
-    (migrations / "versions" / "0002_colour.py").write_text(SECOND.replace("{more}", more))
+    (migrations / "versions" / "0003_colour.py").write_text(NEXT.replace("{more}", more))
     monkeypatch.setattr(migrate_module, "migrations_dir", lambda: migrations)
 
 
@@ -93,12 +99,63 @@ def test_the_schema_is_portable_to_postgresql() -> None:
             assert str(CreateIndex(index).compile(dialect=dialect)).startswith("CREATE INDEX ix_")
 
 
+def test_the_migrations_can_be_run_on_postgresql() -> None:
+    """Every migration in order is SQL that PostgreSQL has: a new column is added in place, and nothing is copied."""
+    said = io.StringIO()
+    context = MigrationContext.configure(dialect_name="postgresql", opts={"as_sql": True, "output_buffer": said})
+    scripts = list(ScriptDirectory.from_config(migrate_module._config()).walk_revisions())
+    with Operations.context(context):
+        for script in reversed(scripts):
+            script.module.upgrade()
+    sql = said.getvalue()
+    assert "ALTER TABLE visit ADD COLUMN mac TEXT DEFAULT '' NOT NULL" in sql
+    assert "CREATE TABLE board_event" in sql
+    assert "CREATE INDEX ix_job_state ON job (state)" in sql
+    assert "DATETIME" not in sql
+    assert "_alembic_tmp" not in sql
+
+
+def test_records_of_the_first_schema_are_refused_with_the_very_command(tmp_path: Path) -> None:
+    """A station does not start on 0001, names the command with this file's URL, and leaves the file as it was."""
+    file = populated_at_0001(tmp_path / "the records.db")
+    before = rows_of(file)
+    command_line = rf"station db upgrade --db 'sqlite:///{file}'$"
+    for refused in (lambda: Database.open(url_of(file)), lambda: Database.open(url_of(file), exclusive=True)):
+        with pytest.raises(ConfigurationError, match=rf"made by an older station\. Fix: {command_line}"):
+            refused()
+    assert check(url_of(file))[0].endswith(f"station db upgrade --db 'sqlite:///{file}'")
+    assert rows_of(file) == before
+
+
+def test_records_of_the_first_schema_are_taken_to_this_one_without_losing_a_row(tmp_path: Path) -> None:
+    """Every row of 0001 is there after the upgrade as it was; visits got an empty MAC; and the station works on it."""
+    file = populated_at_0001(tmp_path / "station.db")
+    before = rows_of(file)
+    assert all(before[table] for table in before), "every table of 0001 has a row"
+    assert upgrade(url_of(file)) == "0002"
+    after = rows_of(file)
+    assert set(after) - set(before) == {"board_event", "reject"}
+    assert [row[-1] for row in after["visit"]] == ["", ""]
+    assert [row[:-1] for row in after["visit"]] == before["visit"]
+    for table in set(before) - {"visit", "alembic_version"}:
+        assert after[table] == before[table], table
+    assert check(url_of(file)) == []
+    with Database.open(url_of(file), exclusive=True) as database:
+        known = database.known_board(OLD_MAC)
+        assert known is not None
+        assert [earlier.job_id for earlier in known.passes] == ["old-1"]
+        (waiting,) = database.pending()
+        assert (waiting.id, waiting.lot.product, waiting.measurements[0].value) == ("old-2", "blink", 5)
+        record(database, "new-1", make_lot(database), PASSED)
+        assert [job.outcome for job in database.jobs(1)] == [Outcome.PASS]
+
+
 def test_upgrade_makes_a_new_file_durable_and_again_changes_nothing(tmp_path: Path) -> None:
     """The file is WAL and at the newest revision; a second upgrade leaves every row as it is."""
     file = tmp_path / "station.db"
-    assert upgrade(url_of(file)) == "0001"
+    assert upgrade(url_of(file)) == "0002"
     before = rows_of(file)
-    assert upgrade(url_of(file)) == "0001"
+    assert upgrade(url_of(file)) == "0002"
     assert rows_of(file) == before
     connection = sqlite3.connect(file)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -132,7 +189,7 @@ def test_an_older_file_is_refused_with_the_command_and_upgraded_by_it(
     with pytest.raises(ConfigurationError, match=r"older station\. Fix: station db upgrade"):
         Database.open(url_of(filled))
     assert any("older station" in problem for problem in check(url_of(filled)))
-    assert upgrade(url_of(filled)) == "0002"
+    assert upgrade(url_of(filled)) == "0003"
     after = rows_of(filled)
     assert [row[:-1] for row in after["job"]] == before["job"]
     assert after["job"][0][-1] == "none"
@@ -231,8 +288,6 @@ def test_check_names_what_is_wrong(filled: Path, tmp_path: Path) -> None:
 
 def test_records_are_never_migrated_down(filled: Path) -> None:
     """A downgrade is refused in words and changes nothing."""
-    from alembic import command
-
     engine = make_engine(url_of(filled), writes=True)
     before = rows_of(filled)
     config = migrate_module._config()

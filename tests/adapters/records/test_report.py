@@ -18,14 +18,17 @@ from hypothesis import strategies as st
 from station.adapters.records import (
     YIELD_FORMULA,
     Database,
+    RejectReason,
+    RejectRow,
     Report,
     board_report,
     jobs_report,
     render,
     yield_report,
 )
+from station.adapters.records.board_key import parse_board_key
 from station.adapters.records.rendering import one_line, spreadsheet_safe
-from station.adapters.records.report import chip_id_word, parse_board_key
+from station.adapters.records.report import chip_id_word
 from station.errors import ConfigurationError
 from station.model import JobState, Lot, Outcome
 from tests.adapters.records.samples import (
@@ -142,7 +145,7 @@ def test_digits_alone_may_be_hex_or_decimal_and_both_are_shown(database: Databas
     record(database, "job-2", lot, PASSED, identity=board(100000))
     report = board_report(url_of(file), "100000")
     assert [row["job"] for row in report.rows] == ["job-1", "job-2"]
-    assert report.note.startswith("2 boards share this number: 18:fe:34:")
+    assert report.notes[0].startswith("2 boards share this number: 18:fe:34:")
 
 
 def test_boards_that_share_a_chip_id_are_both_shown(database: Database, lot: Lot, file: Path) -> None:
@@ -151,7 +154,7 @@ def test_boards_that_share_a_chip_id_are_both_shown(database: Database, lot: Lot
     record(database, "job-2", lot, PASSED, identity=board(BOARD.chip_id, oui="5c:cf:7f"))
     report = board_report(url_of(file), "0x00ddc142")
     assert [row["mac"] for row in report.rows] == ["18:fe:34:dd:c1:42", "5c:cf:7f:dd:c1:42"]
-    assert "2 boards" in report.note
+    assert "2 boards" in report.notes[0]
     assert [row["job"] for row in board_report(url_of(file), "5c:cf:7f:dd:c1:42").rows] == ["job-2"]
 
 
@@ -235,6 +238,7 @@ def test_first_pass_yield_counts_first_attempts_only(database: Database, lot: Lo
         "waiting": 1,
         "not_passed": 2,
         "first_pass_yield": 0.375,
+        "rejected_by_hand": 0,
     }
 
 
@@ -288,6 +292,45 @@ def test_yield_is_given_for_each_recipe_of_the_first_attempt(database: Database,
     table = " ".join(render(report, "table").split())
     assert YIELD_FORMULA in table
     assert "boards whose first attempt ended in PASS / boards attempted" in YIELD_FORMULA
+
+
+def test_a_pass_that_flashed_nothing_raises_no_yield(database: Database, lot: Lot, file: Path) -> None:
+    """A test of a board that was not flashed here makes no attempt, and turns no failed board into one that passed later."""
+    tested = replace(PASSED, flash_touched=False, bytes_flashed=0)
+    record(database, "job-1", lot, tested, identity=board(1))
+    record(database, "job-2", lot, FAILED, identity=board(2))
+    record(database, "job-3", lot, tested, identity=board(2))
+    found = the_yield(file)
+    assert (found["boards_attempted"], found["passed_first"], found["passed_later"], found["not_passed"]) == (
+        1,
+        0,
+        0,
+        1,
+    )
+
+
+def test_what_was_rejected_by_hand_is_shown_apart(database: Database, lot: Lot, file: Path) -> None:
+    """Rejects stand by the recipe of their lot in a column of their own and change no other figure."""
+    record(database, "job-1", lot, PASSED)
+    before = [{**row, "rejected_by_hand": 0} for row in yield_report(url_of(file)).rows]
+    database.ensure_recipe(replace(RECIPE, hash="ef" * 32, name="other", version="2"))
+    other = database.standing_lot(replace(REQUEST, recipe_hash="ef" * 32, product="other"))
+    reasons = [(lot, RejectReason.NO_ANSWER), (lot, RejectReason.DAMAGED), (other, RejectReason.WRONG_PART)]
+    database.add_rejects(
+        [
+            RejectRow(id=f"reject-{number}", lot_id=of_lot.id, reason=reason, person="Ada")
+            for number, (of_lot, reason) in enumerate(reasons)
+        ]
+    )
+    rows = yield_report(url_of(file)).rows
+    assert [(row["recipe"], row["boards_attempted"], row["rejected_by_hand"]) for row in rows] == [
+        ("blink", 1, 2),
+        ("other", 0, 1),
+        ("all", 1, 3),
+    ]
+    assert rows[1]["first_pass_yield"] is None
+    assert [{**row, "rejected_by_hand": 0} for row in (rows[0], rows[2])] == before
+    assert "rejected_by_hand" in render(yield_report(url_of(file)), "table")
 
 
 def test_the_documentation_prints_the_formula() -> None:

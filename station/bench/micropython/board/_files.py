@@ -158,7 +158,8 @@ class VfsLfs2:
         """Called by `vfs.mount()`."""
 
     def umount(self):
-        """Called by `vfs.umount()`."""
+        """Called by `vfs.umount()`: what was not closed or flushed is gone."""
+        call("files.unmount")
 
     def chdir(self, path):
         """Change the current directory."""

@@ -1,0 +1,93 @@
+"""One socket of `station bench`: a virtual programmer, and the link by which clients find its tty while it is plugged in.
+
+Promises that the link is there exactly while the programmer is, that `port_busy` and `adapter_hung` look from outside as
+they do on a real port, and that everything is given back by `unplug`. It must never take away a link that is not its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import struct
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+from station.bench.bench import SwappingHand, hold
+from station.bench.chip import Chip
+from station.bench.faults import Fault
+from station.bench.programmer import BootFirmware, ProgrammerKind, VirtualProgrammer
+
+TIOCSPTLCK = 0x40045431
+"""The ioctl that locks a pty: whoever opens it gets EIO, as from an adapter that answers no control request."""
+
+
+class LinkedPort:
+    """A programmer with `chip` in it, not plugged in yet. Make and use it on the loop's thread.
+
+    `exchange` is the board that a hand puts there as soon as the firmware starts (`swapped`).
+    """
+
+    def __init__(
+        self,
+        link: Path,
+        chip: Chip,
+        exchange: Chip | None,
+        *,
+        boot_firmware: BootFirmware,
+        kind: ProgrammerKind,
+        pace: float,
+        seed: int,
+    ) -> None:
+        self._link = link
+        self._tty: str | None = None
+        self._hung_master: int | None = None
+        self._holder: subprocess.Popen[bytes] | None = None
+        hand = SwappingHand(boot_firmware)
+        self.programmer = VirtualProgrammer(chip=chip, boot_firmware=hand.boot, kind=kind, pace=pace, seed=seed)
+        self.programmer.on_progress_fault = self._pull
+        hand.take(self.programmer, exchange)
+
+    async def plug(self) -> None:
+        """Plug the programmer in and link its tty; ValueError when it is in, or something else is where the link goes."""
+        if self._tty is not None:
+            raise ValueError(f"{self._link.name} is plugged in already")
+        if self._link.exists() and not self._link.is_symlink():
+            raise ValueError(f"{self._link} exists and is no link")
+        tty = self.programmer.plug()
+        if self.programmer.control_hung:
+            self._hung_master, tty = _hung_tty()
+        self._tty = tty
+        if self.programmer.chip is not None and self.programmer.chip.fault("port_busy") is not None:
+            self._holder = await asyncio.to_thread(hold, tty)
+        self._link.unlink(missing_ok=True)
+        self._link.symlink_to(tty)
+
+    def unplug(self) -> None:
+        """Pull the programmer out; harmless when it is out."""
+        # The link first: the kernel gives the number of a pty out again, perhaps to somebody's terminal.
+        with suppress(OSError):
+            if str(self._link.readlink()) == self._tty:  # else another bench has put its own there meanwhile
+                self._link.unlink()
+        self._tty = None
+        self.programmer.unplug()
+        holder, self._holder = self._holder, None
+        if holder is not None:
+            holder.communicate()
+        master, self._hung_master = self._hung_master, None
+        if master is not None:
+            os.close(master)
+
+    def _pull(self, fault: Fault) -> None:
+        if fault.token == "unplug":
+            self.unplug()
+
+
+def _hung_tty() -> tuple[int, str]:
+    """Return the master of a tty that cannot be opened, and its path."""
+    master, slave = os.openpty()
+    tty = os.ttyname(slave)
+    os.close(slave)
+    fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 1))
+    return master, tty

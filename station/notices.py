@@ -1,0 +1,68 @@
+"""What concerns the whole bench, and what to do about it: the lines above the slots, worst first. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from station.properties import Gpio0, Role, SlotProperties
+from station.reasons import MEANINGS, Reason, words_for
+
+_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchState:
+    """What the notices are about."""
+
+    writable: bool
+    held: int
+    """Finished results that wait to be written."""
+    image_changed: str
+    has_recipe: bool
+    lot_is_open: bool
+    udev_heard: bool
+    lights_healthy: bool
+    slots: Mapping[str, SlotProperties]
+
+
+def notices(bench: BenchState) -> tuple[str, ...]:
+    """Return what has to be said about the whole bench; empty when all is well."""
+    said = []
+    if not bench.writable:
+        said.append(f"{words_for(Reason.RECORDS_UNWRITABLE)}: {MEANINGS[Reason.RECORDS_UNWRITABLE].deed}")
+    if bench.held:
+        said.append(f"{bench.held} finished results wait to be written: do not switch the station off")
+    if bench.image_changed:
+        said.append(f"{words_for(Reason.IMAGE_CHANGED)}: {bench.image_changed}; restart the station on purpose")
+    if not bench.has_recipe:
+        said.append("no recipe: set work.recipe in the configuration (station recipe new makes one), restart")
+    elif not bench.lot_is_open:
+        said.append(f"{words_for(Reason.NO_WORK_ORDER)} (station lot open --by NAME)")
+    without = [label for label in bench.slots if needs_test_slot(label, bench.slots)]
+    if without:
+        names = ", ".join(without[:_NAMED]) + (f" and {len(without) - _NAMED} more" if len(without) > _NAMED else "")
+        said.append(f'no slot can test what {names} flashed: give a slot role = "test" in the configuration')
+    if not bench.udev_heard:
+        said.append("udev is silent: plugs are found by looking every few seconds only")
+    if not bench.lights_healthy:
+        said.append("the status light is dead: watch this page")
+    return tuple(said)
+
+
+def slots_for_test(label: str, slots: Mapping[str, SlotProperties]) -> tuple[str, ...]:
+    """Return the other slots where a board flashed in this one can be tested; those that do nothing else come first."""
+    others = {other: properties for other, properties in slots.items() if other != label}
+    only_test = tuple(other for other, properties in others.items() if properties.role is Role.TEST)
+    return only_test or tuple(
+        other
+        for other, properties in others.items()
+        if properties.role is Role.MAKE and properties.gpio0 is not Gpio0.ALWAYS_LOW
+    )
+
+
+def needs_test_slot(label: str, slots: Mapping[str, SlotProperties]) -> bool:
+    """Whether a board flashed in this slot may have to be tested in another one, and none can do that."""
+    properties = slots[label]
+    never_here = properties.role is Role.FLASH or properties.gpio0 is Gpio0.ALWAYS_LOW
+    return properties.flashes and never_here and not slots_for_test(label, slots)
