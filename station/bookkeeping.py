@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 
 from station.errors import ConfigurationError, ImageChanged, RecordsUnwritable
-from station.model import CommittedJob, JobEnd, JobStart, Lot, LotState, PendingJob, Plug, format_chip_id
+from station.model import CommittedJob, JobEnd, JobStart, JobState, Lot, LotState, PendingJob, Plug, format_chip_id
 from station.ports import Books, Gauges
 from station.properties import ANY_SLOT, Learned, SlotProperties
 from station.reasons import Reason, words_for
@@ -101,6 +101,13 @@ class Bookkeeping:
         self._gauges.pending_jobs(len(self.pending), max(0.0, oldest_s))
         self._gauges.rejected(self.rejected)
         self._gauges.database_backlog(self.held)
+
+    def job_ended(self, job: CommittedJob) -> None:
+        """A job was read back: what it says of waiting boards holds at once, before the next look."""
+        self.pending = tuple(
+            waiting for waiting in self.pending if waiting.id != job.id or job.state is JobState.PENDING
+        )
+        self.some_pending = bool(self.pending) or job.state is JobState.PENDING
 
     def hold(self, plug: Plug, held: Held) -> None:
         """Keep a result that the records could not take."""

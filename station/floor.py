@@ -23,7 +23,6 @@ from station.job import run_visit
 from station.lookout import looks_with
 from station.model import (
     CommittedJob,
-    JobState,
     Light,
     Lot,
     Phase,
@@ -332,7 +331,7 @@ class Floor:
         texts, clerk = slot.texts, self._clerk
         match result:
             case CommittedJob():
-                clerk.some_pending |= result.state is JobState.PENDING
+                clerk.job_ended(result)
                 say = log.info if slot.light is Light.PASS else log.warning
                 say(
                     "job.ended",

@@ -150,9 +150,17 @@ class LoaderLink:
         return not into_loader
 
     def start_firmware_by_software(self) -> None:
-        """Leave the loader by run user code: the firmware starts although GPIO0 is at GND (A-9)."""
+        """Leave the loader by run user code: the firmware starts although GPIO0 is at GND (A-9).
+
+        Raises `JobEnded` where the loader does not take the order because its board is gone.
+        """
         loader = self._loader if self._in_stub else None
-        (loader or self._reconnect()).start_firmware()
+        try:
+            (loader or self._reconnect()).start_firmware()
+        except LinkSilent:
+            if self._is_there() is False:
+                raise JobEnded(Reason.BOARD_REMOVED) from None
+            raise
         self._in_stub = False
 
     def loader_still_answers(self) -> bool:

@@ -166,6 +166,8 @@ def left_by(result: Shown) -> Left:
     match result:
         case Finding(reason=Reason.PORT_BUSY | Reason.PORT_DENIED):
             return Left.PORT
+        case Finding(reason=Reason.NO_ANSWER):
+            return Left.NOBODY
         case Finding(reason=reason) if reason in _FIRMWARE_RUNS:
             return Left.FIRMWARE
         case CommittedJob(boot_evidence=evidence) if evidence is not None:

@@ -63,6 +63,8 @@ class Left(StrEnum):
     """Perhaps a board in its loader: it may be asked."""
     FIRMWARE = "firmware"
     """A running firmware: it is left alone."""
+    NOBODY = "nobody"
+    """Nobody answered: the socket counts as empty, and what is on screen stays there until somebody does."""
     PORT = "port"
     """Nothing is known: the port could not be used."""
 
@@ -112,6 +114,10 @@ def await_departure(socket: Socket, board: Seated) -> Seen:
                 if refused and not board.mac:
                     # What was on screen was about the port, and the port is well again.
                     return Seen.GONE
+                if board.left is Left.NOBODY:
+                    # What only makes noise was visited already: that alone is no reason for another visit.
+                    _until_somebody_answers(socket, line, clearly=True)
+                    return Seen.OTHER_BOARD
                 return _until_it_leaves(socket, line, board)
         except LineError:
             refused = True
@@ -141,8 +147,8 @@ def _opened(socket: Socket) -> Iterator[Line]:
         line.close()
 
 
-def _until_somebody_answers(socket: Socket, line: Line) -> None:
-    """Return when a board answers, or says things that only a visit can explain."""
+def _until_somebody_answers(socket: Socket, line: Line, *, clearly: bool = False) -> None:
+    """Return when a board answers, or, unless it has to answer `clearly`, says things that only a visit can explain."""
     low, clock = socket.properties.role is not Role.TEST, socket.tools.clock
     loader = socket.tools.flasher.loader(line)
     _wake_silent_board(socket, line, low=low)
@@ -155,7 +161,7 @@ def _until_somebody_answers(socket: Socket, line: Line) -> None:
         if answer is Answer.NOISE:
             heard, byte_at = heard + BURST_BYTES, asked_at
         unclear = unclear + 1 if heard >= BURST_BYTES else 0
-        if unclear > UNCLEAR_ASKS:
+        if unclear > UNCLEAR_ASKS and not clearly:
             return
         if asked_at - byte_at > FORGET_S:
             heard = unclear = 0

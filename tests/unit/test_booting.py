@@ -374,3 +374,23 @@ def test_the_identity_of_the_boards_is_never_mixed() -> None:
 def test_a_link_that_breaks_at_the_start_leaves_the_board_waiting(broken: StationError) -> None:
     """Whatever keeps the start by software from a verified board, the second visit is still there for it."""
     waits(visited(ScriptedBoard(lines=False).on("start", [broken])), "awaits_run_mode")
+
+
+@pytest.mark.parametrize("properties", [each for each in BY_SOFTWARE if each.board_moves], ids=name_of)
+def test_a_board_that_is_gone_before_it_is_started_was_lifted(properties: SlotProperties) -> None:
+    """The loader that just answered does not take the order to start, nor any other: a hand was there, so nothing waits."""
+    board = board_for(properties)
+
+    def lift() -> None:
+        board.present = False
+        raise LinkSilent("no answer")
+
+    shown = visited(board.on("start", [lift]), properties=properties)
+    assert (shown.job.outcome, shown.job.reason) == (Outcome.ABORTED, "board_removed")
+
+
+@pytest.mark.parametrize("properties", BY_SOFTWARE, ids=name_of)
+def test_a_loader_that_does_not_take_the_order_to_start_leaves_the_board_waiting(properties: SlotProperties) -> None:
+    """It is silent once and answers again: the board is there, flashed, and not tested."""
+    board = board_for(properties).on("start", [LinkSilent("no answer")])
+    assert visited(board, properties=properties).job.state is JobState.PENDING

@@ -832,6 +832,8 @@ def test_a_board_that_waits_for_its_test_is_listed_until_it_had_it(
         await world.shows("A2", SlotState.PASS)
         assert [(visit.test_slots, visit.some_pending) for visit in visits] == [(("A2",), False), ((), True)]
         assert [visit.properties.role for visit in visits] == [Role.FLASH, Role.TEST]
+        # Its tile says GOOD: no list may say at the same moment that it was not tested.
+        assert floor.view().pending == ()
         await floor.keep_books()
         world.plug("hub:1", 1, "silent")
         await world.settle()

@@ -322,6 +322,17 @@ def test_a_board_that_was_seated_in_a_bad_moment_shows_itself_within_five_second
     assert bench.now_s - 100.5 <= 6.5
 
 
+@pytest.mark.parametrize("properties", [BY_LINES, BY_HAND])
+def test_after_no_answer_only_a_clear_answer_is_another_visit(properties: SlotProperties) -> None:
+    """What was visited in vain may make noise for ever: no visit comes of it until somebody says who it is."""
+    bench = Bench(properties=properties)
+    for tenth in range(200):
+        bench.at(tenth / 10, bench.seat(NOBODY, b"?" * 4))
+    bench.at(40.0, bench.seat(loader_of(MAC)))
+    assert await_departure(bench.socket(), bench.board(Left.NOBODY, mac="", seat_again=True)) is Seen.OTHER_BOARD
+    assert 40.0 <= bench.now_s - 100.0 <= 41.5
+
+
 def test_a_chattering_line_is_asked_four_times_a_second_at_most() -> None:
     """Bytes that never stop do not make a busy loop, and after a few unclear answers a visit finds out."""
     bench = Bench(properties=BY_HAND)

@@ -950,7 +950,7 @@ def test_a_test_that_was_interrupted_stays_on_screen() -> None:
         (job(outcome=Outcome.ERROR, reason="link_lost"), Left.LOADER, True),
         (job(state=JobState.PENDING, outcome=None, reason="awaits_run_mode"), Left.LOADER, True),
         (finding(Reason.NOT_IN_DOWNLOAD_MODE), Left.FIRMWARE, True),
-        (finding(Reason.NO_ANSWER), Left.LOADER, True),
+        (finding(Reason.NO_ANSWER), Left.NOBODY, True),
         (finding(Reason.PORT_BUSY), Left.PORT, False),
         (finding(Reason.MARKED_BOARD), Left.LOADER, False),
     ],
