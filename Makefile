@@ -38,8 +38,8 @@ test: setup test-packages check ## all checks: format, lint, types, import contr
 	$(BIN)/pytest
 
 .PHONY: bench
-bench: setup ## measure the station on virtual boards and print the table (a minute)
-	@$(BIN)/python -m tests.benchmarks.bench
+bench: setup ## measure the station on virtual boards and print the table (eleven minutes; BENCH="hands batches": one)
+	@$(BIN)/python -m tests.benchmarks.bench $(BENCH)
 
 .PHONY: check
 check: setup ## format, lint, types and import contracts only

@@ -122,6 +122,7 @@ class JobRun:
         """Say that this board is alive in this slot; raises `JobEnded` when it is alive in another one as well."""
         self._mac = mac
         self.tools.claims.claim(mac, self.visit.plug.slot, self.visit.stop)
+        self.tell(Progress(phase=Phase.CONNECT, note="who it is, is known"))
 
     def look_up(self, mac: str) -> KnownBoard | None:
         """Ask the records what they know about this board."""

@@ -247,6 +247,8 @@ class LoaderLink:
                 break
             except LinkSilent:
                 present = self._is_there()
+                if present is None and self._fell_silent_at_unknown_lines:
+                    present = False
                 if present is None:
                     raise
                 if present is False and self._evidence.flash_touched:
@@ -303,6 +305,12 @@ class LoaderLink:
         """Where the line does not move GPIO0, more resets of a running firmware only make its words come later."""
         by_line = self.properties.gpio0 in (Gpio0.LINES, None)
         return self._settings.connect_attempts if by_line else min(2, self._settings.connect_attempts)
+
+    @property
+    def _fell_silent_at_unknown_lines(self) -> bool:
+        """Whether a board that answered, before anybody knew what the lines do, does not answer to them either."""
+        untouched = self.properties.reset is None and not self._evidence.flash_touched
+        return untouched and self.line.has_reset_lines
 
     def _probe_by_lines(self, loader: Loader) -> bool | None:
         """Whether a reset by the lines brings a boot message, None where they are not known to reach the board."""

@@ -165,7 +165,8 @@ def _until_somebody_answers(socket: Socket, line: Line, *, clearly: bool = False
             return
         if asked_at - byte_at > FORGET_S:
             heard = unclear = 0
-        if said := _sleep_until_next_ask(line, clock, asked_at):
+        every_s = ASK_AGAIN_S if answer is Answer.NOISE else ASK_EVERY_S
+        if said := _sleep_until_next_ask(line, clock, asked_at, every_s):
             heard, byte_at = heard + said, clock()
 
 
@@ -179,9 +180,9 @@ def _wake_silent_board(socket: Socket, line: Line, *, low: bool) -> None:
     line.hold_boot_pin(low=low)
 
 
-def _sleep_until_next_ask(line: Line, clock: Clock, asked_at: float) -> int:
+def _sleep_until_next_ask(line: Line, clock: Clock, asked_at: float, every_s: float = ASK_EVERY_S) -> int:
     """Sleep until it is time to ask again, sooner after a byte; return how many bytes came by themselves."""
-    due, heard = asked_at + ASK_EVERY_S, 0
+    due, heard = asked_at + every_s, 0
     while (now := clock()) < due:
         if data := line.read_some(due - now):
             heard, due = heard + len(data), asked_at + ASK_AGAIN_S
@@ -294,8 +295,9 @@ def _hear_a_start(socket: Socket, line: Line) -> bool:
         now = clock()
         if now - byte_at >= BETWEEN_BOARDS_S:
             said, pause_s = b"", now - byte_at
-        said, byte_at = (said + data)[-_MESSAGE_BYTES:], now
+        said, byte_at = said + data, now
         if not _BOOT_MESSAGE.search(said):
+            said = said[-_MESSAGE_BYTES:]
             continue
         mode = _BOOT_MODE.search(said + _rest_of_message(socket, line))
         if mode is None or mode[1] == BOOT_MODE_LOADER:

@@ -42,7 +42,7 @@ _DAMAGED = frozenset({0x0105, 0x0107, 0xC000, CHECKSUM_REFUSED, 0xC300, 0xC700, 
 class EsptoolFlasher:
     """Makes loaders; they share the compressed images. Implements `ports.Flasher`.
 
-    It also remembers, per node, the rate at which a stub was last spoken to: over a port that cannot reset, the next
+    It also remembers, per plug, the rate at which a stub was last spoken to: over a port that cannot reset, the next
     conversation finds it there. A node that was given to another board since costs a few more SYNCs.
     """
 
@@ -131,7 +131,7 @@ class Esp8266Loader:
                 esp.flash_begin(0, 0, logging=False)
                 esp.command(esp.ESP_CMDS["FLASH_END"], struct.pack("<I", 1), wait_response=False)
         self._esp = None
-        self._stub_rates.pop(self._line.node, None)
+        self._stub_rates.pop(self._line.plug, None)
 
     def peek(self, *, knock: bool) -> Peek:
         """Look who is there, without a reset: one SYNC at 115200, and at the rate where a stub was left, if any was.
@@ -141,12 +141,12 @@ class Esp8266Loader:
         and this object as if new: whoever wants more of the loader calls `connect`.
         """
         self._esp = None
-        stub_baud = self._stub_rates.get(self._line.node, ROM_BAUD)
+        stub_baud = self._stub_rates.get(self._line.plug, ROM_BAUD)
         # Twice at the stub's: what it made of the SYNC at another rate may have opened a frame, which the next one ends.
         bauds = (ROM_BAUD,) if stub_baud == ROM_BAUD else (ROM_BAUD, stub_baud, stub_baud)
         seen, baud = peek_at(self._line, bauds, knock=knock)
         if baud == ROM_BAUD or seen.answer is Answer.FIRMWARE:
-            self._stub_rates.pop(self._line.node, None)
+            self._stub_rates.pop(self._line.plug, None)
         if self._line.baudrate != ROM_BAUD:
             self._line.set_baud(ROM_BAUD)
         return seen
@@ -165,7 +165,7 @@ class Esp8266Loader:
         wanted = max(1, round(divider * current / baud))
         with self._asking(f"change to {baud} baud"):
             esp.command(esp.ESP_CMDS["CHANGE_BAUDRATE"], struct.pack("<II", divider * ROM_BAUD // wanted, ROM_BAUD))
-        self._stub_rates[self._line.node] = baud
+        self._stub_rates[self._line.plug] = baud
         self._line.set_baud(baud)
         self._line.pause(0.05)
         with self._asking(f"answer at {baud} baud"):

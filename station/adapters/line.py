@@ -76,6 +76,8 @@ class SerialLine(serial.Serial):
         self._sent = bytearray()
         self._request = self._request_before = Mark(0, 0)
         self._node = node
+        self.plug = node
+        """Which attach of which device this is, as its opener knows it: the same node may be another device tomorrow."""
         self._has_reset_lines = may_reset
         self._stop_cause: StopCause | None = None
         self._stop_lock = threading.Lock()
@@ -417,6 +419,7 @@ class TtyOpener:
         if not _belongs_to(line, programmer):
             line.close()
             raise PortGone(f"{programmer.node} belongs to another device now")
+        line.plug = f"{programmer.node} {programmer.generation}"
         stop.attach(line)
         return line
 

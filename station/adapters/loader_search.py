@@ -33,7 +33,7 @@ PRESENCE_BYTES = 8
 class LoaderSearch:
     """The search on one open line. Used from one thread.
 
-    `stub_rates` says, per node, at which rate a stub was last spoken to. Where a ROM answers, that is forgotten.
+    `stub_rates` says, per plug, at which rate a stub was last spoken to. Where a ROM answers, that is forgotten.
     """
 
     def __init__(self, line: SerialLine, library: Library, stub_rates: dict[str, int]) -> None:
@@ -72,9 +72,9 @@ class LoaderSearch:
         loader = self._synchronise_at(ROM_BAUD, SYNCS_PER_RESET, knocking=knocking)
         if loader is not None:
             if not loader.sync_stub_detected:
-                self._stub_rates.pop(self._line.node, None)
+                self._stub_rates.pop(self._line.plug, None)
             return loader
-        left_at = self._stub_rates.get(self._line.node, ROM_BAUD)
+        left_at = self._stub_rates.get(self._line.plug, ROM_BAUD)
         if left_at != ROM_BAUD:
             loader = self._synchronise_at(left_at, SYNCS_AT_STUB_RATE)
             if loader is None:

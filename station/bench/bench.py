@@ -305,6 +305,7 @@ class BenchOpener:
         if self._bench.socket_of(programmer) is None:
             line.close()
             raise PortGone(f"{programmer.node} belongs to another device now")
+        line.plug = f"{programmer.node} {programmer.generation}"
         stop.attach(line)
         return line
 

@@ -2,7 +2,8 @@
 
 Nothing here passes or fails: a shared machine says little about another one. Times are those of the whole real program, of
 esptool and of the emulated chip at pace 1 (docs/bench.md says what that is worth); the CPU of the bench's own thread and of
-the boards' interpreters is taken off what a board costs the station.
+the boards' interpreters is taken off what a board, or an idle slot, costs the station. Names of benchmarks as arguments
+(`hands batches cycles seatings plugs idle seated`) take only those.
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ import os
 import platform
 import queue
 import socket
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,11 @@ from station.config import DEFAULT_BAUD_LADDER, Config
 from station.demo import write_demo_recipe
 from station.model import Light, Phase, Plug, Programmer, VisitEnd
 from station.ports import Stop
-from tests.e2e.workbench import WatchedLight, Workbench, a_board, at_work, config_for
+from tests.benchmarks.cycle import cycles
+from tests.benchmarks.figures import HEAD, Figure, Shown, milliseconds
+from tests.benchmarks.idle import idle_figures
+from tests.benchmarks.presence import plugs, seatings
+from tests.e2e.workbench import Workbench, a_board, at_work, config_for
 
 PLUGS = 30
 PULLS = 10
@@ -37,42 +41,20 @@ COMMITS = 300
 BOARDS = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One line of the table."""
-
-    what: str
-    values: Sequence[float]
-    unit: str = "ms"
-
-    def __str__(self) -> str:
-        middle, worst = statistics.median(self.values), max(self.values)
-        return f"{self.what:<58} {middle:>10.2f} {worst:>10.2f}  {self.unit:<3} {len(self.values):>5}"
-
-
-def milliseconds(began_s: float, ended_s: float) -> float:
-    """How long that was."""
-    return 1000 * (ended_s - began_s)
-
-
-class Stopwatch:
+class Stopwatch(Shown):
     """When each light was shown, and when each line was closed."""
 
     def __init__(self) -> None:
-        self.shown: dict[tuple[str, Light], float] = {}
+        super().__init__()
         self.closed_s = 0.0
-        self.light = WatchedLight(self._show)
-
-    def _show(self, slot: str, light: Light) -> None:
-        self.shown[slot, light] = time.perf_counter()
 
     def opener(self, bench: VirtualBench) -> BenchOpener:
         """An opener whose lines tell when they are closed."""
         watch = self
 
         class TimedOpener(BenchOpener):
-            def open(self, programmer: Programmer, baud: int, stop: Stop) -> BenchLine:
-                line = super().open(programmer, baud, stop)
+            def open(self, programmer: Programmer, baud: int, stop: Stop, *, may_reset: bool = True) -> BenchLine:
+                line = super().open(programmer, baud, stop, may_reset=may_reset)
                 close = line.close
 
                 def timed_close() -> None:
@@ -89,11 +71,11 @@ async def plug_to_busy(work: Workbench, watch: Stopwatch) -> list[float]:
     """From the hand at the socket to the BUSY light."""
     took = []
     for _ in range(PLUGS):
-        watch.shown.clear()
+        watch.at_s.clear()
         chip, began_s = a_board(), time.perf_counter()
         await work.plug("A1", chip)
-        await work.until(lambda: ("A1", Light.BUSY) in watch.shown)
-        took.append(milliseconds(began_s, watch.shown["A1", Light.BUSY]))
+        await work.until(lambda: ("A1", Light.BUSY) in watch.at_s)
+        took.append(milliseconds(began_s, watch.at_s["A1", Light.BUSY]))
         await work.unplug("A1")
         await work.until(lambda: work.view().light in (Light.EMPTY, Light.ACTION) and not work.floor.slots["A1"].busy)
     return took
@@ -144,14 +126,14 @@ async def light_to_page(work: Workbench, watch: Stopwatch) -> list[float]:
     async with page_events(work) as arrivals:
         for _ in range(PULLS):
             await asyncio.sleep(0.3)  # events that come close together are sent as one
-            watch.shown.clear()
+            watch.at_s.clear()
             while not arrivals.empty():
                 arrivals.get()
             await work.plug("A1", a_board())
             lights: set[str] = set()
             while Light.BUSY not in lights:
                 came_s, lights = await asyncio.to_thread(arrivals.get)
-            took.append(milliseconds(watch.shown["A1", Light.BUSY], came_s))
+            took.append(milliseconds(watch.at_s["A1", Light.BUSY], came_s))
             await work.unplug("A1")
             await work.until(lambda: not work.floor.slots["A1"].busy)
     return took
@@ -215,48 +197,72 @@ def _station_cpu_s(bench: VirtualBench) -> float:
     return time.process_time() - time.clock_gettime(time.pthread_getcpuclockid(thread))
 
 
-async def measure(directory: Path) -> list[Figure]:
-    """Take all figures, one after the other."""
-    recipe = write_demo_recipe(directory / "recipe")[0]
+async def hands(directory: Path, recipe: Path) -> list[Figure]:
+    """How soon the station follows a hand that plugs and pulls programmers."""
     watch = Stopwatch()
-    figures: list[Figure] = []
-    async with at_work(
-        config_for(directory / "hands", recipe), pace=0.2, light=watch.light, opener=watch.opener
-    ) as work:
-        figures.append(Figure(what="plug to BUSY light", values=await plug_to_busy(work, watch)))
-        figures.append(Figure(what="unplug in mid-write to tty closed", values=await unplug_to_closed(work, watch)))
-        figures.append(Figure(what="BUSY light to the event at a browser", values=await light_to_page(work, watch)))
-    figures.append(Figure(what="one commit, synchronous=FULL", values=commits(directory)))
+    async with at_work(config_for(directory, recipe), pace=0.2, light=watch.light, opener=watch.opener) as work:
+        return [
+            Figure(what="plug to BUSY light", values=await plug_to_busy(work, watch)),
+            Figure(what="unplug in mid-write to tty closed", values=await unplug_to_closed(work, watch)),
+            Figure(what="BUSY light to the event at a browser", values=await light_to_page(work, watch)),
+            Figure(what="one commit, synchronous=FULL", values=commits(directory)),
+        ]
+
+
+async def batches(directory: Path, recipe: Path) -> list[Figure]:
+    """One board alone, and as many as the bench of a small order has."""
     alone = await batch(config_for(directory / "one", recipe), 1)
     together = await batch(config_for(directory / "eight", recipe, slots=BOARDS), BOARDS)
-    figures.append(Figure(what="one board alone, plug to PASS, pace 1", values=[alone.wall_s], unit="s"))
-    figures.append(
-        Figure(what=f"{BOARDS} boards at once, plug to the last PASS, pace 1", values=[together.wall_s], unit="s")
-    )
-    figures.append(Figure(what="  that many times one board alone", values=[together.wall_s / alone.wall_s], unit="x"))
-    figures.append(Figure(what="  one job", values=together.jobs_s, unit="s"))
     shown = [phase for phase in Phase if phase is not Phase.PROVISION]
-    figures += [Figure(what=f"  phase {phase}", values=together.phases_s[phase], unit="s") for phase in shown]
-    figures.append(Figure(what="  CPU of the station per board", values=[together.cpu_per_board_s], unit="s"))
-    return figures
+    return [
+        Figure(what="one board alone, plug to PASS, pace 1", values=[alone.wall_s], unit="s"),
+        Figure(what=f"{BOARDS} boards at once, plug to the last PASS, pace 1", values=[together.wall_s], unit="s"),
+        Figure(what="  that many times one board alone", values=[together.wall_s / alone.wall_s], unit="x"),
+        Figure(what="  one job", values=together.jobs_s, unit="s"),
+        *(Figure(what=f"  phase {phase}", values=together.phases_s[phase], unit="s") for phase in shown),
+        Figure(what="  CPU of the station per board", values=[together.cpu_per_board_s], unit="s"),
+    ]
+
+
+async def idle(directory: Path, _recipe: Path) -> list[Figure]:
+    """What 32 slots cost that wait for a board."""
+    return await asyncio.to_thread(idle_figures, directory, ("none", "unknown", "lines"))
+
+
+async def seated(directory: Path, _recipe: Path) -> list[Figure]:
+    """What 32 slots cost whose boards are done and not taken out yet."""
+    return await asyncio.to_thread(idle_figures, directory, ("seated",))
+
+
+BENCHMARKS: dict[str, Callable[[Path, Path], Coroutine[None, None, list[Figure]]]] = {
+    "hands": hands,
+    "batches": batches,
+    "cycles": cycles,
+    "seatings": seatings,
+    "plugs": plugs,
+    "idle": idle,
+    "seated": seated,
+}
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table; of the named benchmarks only, where some are named."""
     began_s = time.perf_counter()
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    bauds = f"virtual boards at {DEFAULT_BAUD_LADDER[0]} baud, not silicon"
+    _say(f"{machine}, Python {platform.python_version()}; {bauds}", HEAD)
     with (
         configure_logging("error", "console", sys.stderr),
         tempfile.TemporaryDirectory(prefix="station-bench-") as directory,
     ):
-        figures = asyncio.run(measure(Path(directory)))
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-    lines = [
-        f"{machine}, Python {platform.python_version()}; virtual boards at {DEFAULT_BAUD_LADDER[0]} baud, not silicon",
-        f"{'':<58} {'median':>10} {'worst':>10}  {'':<3} {'of':>5}",
-        *map(str, figures),
-        f"taken in {time.perf_counter() - began_s:.0f} s",
-    ]
-    print("\n".join(lines))  # noqa: T201 - the table is the result
+        recipe = write_demo_recipe(Path(directory) / "recipe")[0]
+        for name in sys.argv[1:] or BENCHMARKS:
+            _say(*map(str, asyncio.run(BENCHMARKS[name](Path(directory) / name, recipe))))
+    _say(f"taken in {time.perf_counter() - began_s:.0f} s")
+
+
+def _say(*lines: str) -> None:
+    print("\n".join(lines), flush=True)  # noqa: T201 - the table is the result
 
 
 if __name__ == "__main__":

@@ -18,8 +18,10 @@ from station.errors import (
     StationError,
 )
 from station.model import Measurement, StopCause
+from station.properties import ANY_SLOT, SlotProperties
 from station.reasons import Reason
 from tests.unit.link_rig import corrupt, erases, rig, silent
+from tests.unit.memory_records import AUTO
 from tests.unit.scripted_board import MAC, MIB, OTHER_MAC, InstantStop, ScriptedBoard, at, for_ever, identity_of
 
 # -- the ladder --------------------------------------------------------------------------------------------------------
@@ -179,11 +181,12 @@ def test_a_deaf_programmer_is_opened_once_more() -> None:
     assert bytes(board.flash) == image.ljust(MIB, b"\xff")
 
 
-def test_a_programmer_that_stays_deaf_calls_the_technician() -> None:
-    """Opened twice and still deaf: it is the programmer, and nothing was written."""
-    board = ScriptedBoard().on("chip", for_ever(silent())).on("connect", [None, *[silent() for _ in range(50)]])
+@pytest.mark.parametrize("properties", [AUTO, ANY_SLOT], ids=["known lines", "unknown lines"])
+def test_a_programmer_that_stays_deaf_calls_the_technician(properties: SlotProperties) -> None:
+    """Opened twice and still deaf: it is the programmer, and nothing was written; also where nobody knows the lines yet."""
+    board = ScriptedBoard().on("identity", for_ever(silent())).on("connect", [None, *[silent() for _ in range(50)]])
     board.on("presence", for_ever(lambda: False))
-    assert rig(board).ends().reason is Reason.ADAPTER_DEAF
+    assert rig(board, properties).ends().reason is Reason.ADAPTER_DEAF
     assert board.count("open") == 2
     assert bytes(board.flash) == b"\x5a" * MIB
 

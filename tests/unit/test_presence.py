@@ -322,6 +322,14 @@ def test_a_board_that_was_seated_in_a_bad_moment_shows_itself_within_five_second
     assert bench.now_s - 100.5 <= 6.5
 
 
+def test_a_start_that_is_read_in_one_large_piece_is_heard() -> None:
+    """Boot message and the first words of a firmware may come in one read: the message at its head counts."""
+    bench = Bench(properties=BY_HAND)
+    bench.at(20.0, bench.seat(NOBODY, INTO_FIRMWARE + b"\xfe" * 400))
+    assert await_departure(bench.socket(), bench.board(Left.FIRMWARE)) is Seen.OTHER_BOARD
+    assert bench.now_s - 120.0 <= 0.5
+
+
 @pytest.mark.parametrize("properties", [BY_LINES, BY_HAND])
 def test_after_no_answer_only_a_clear_answer_is_another_visit(properties: SlotProperties) -> None:
     """What was visited in vain may make noise for ever: no visit comes of it until somebody says who it is."""
