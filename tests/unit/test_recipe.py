@@ -330,6 +330,14 @@ def test_the_hash_depends_on_the_image(tmp_path: Path) -> None:
     assert first.hash != other.hash
 
 
+def test_a_policy_changes_the_hash_only_where_it_says_something(tmp_path: Path) -> None:
+    """A recipe from before there was a policy keeps its hash, and what boards passed under it; another policy is another."""
+    plain = load_recipe(write_recipe(tmp_path, IMAGE))
+    assert '"policy"' not in plain.canonical
+    assert load_recipe(write_recipe(tmp_path, IMAGE, "[policy]\nattempts = 3\n")).hash == plain.hash
+    assert load_recipe(write_recipe(tmp_path, IMAGE, "[policy]\nattempts = 4\n")).hash != plain.hash
+
+
 # -- what a PASS takes beyond the tests --------------------------------------------------------------------------------
 
 
