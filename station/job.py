@@ -31,7 +31,7 @@ from station.errors import (
 from station.flashing import image_for
 from station.inspection import inspect
 from station.jobrun import TRANSCRIPT_CAP_BYTES, JobRun
-from station.model import BootEvidence, FlashChip, Identity, Phase
+from station.model import BootEvidence, FlashChip, Identity, Outcome, Phase
 from station.ports import Repl
 from station.properties import Role
 from station.reasons import Reason
@@ -90,16 +90,17 @@ def run_job(run: JobRun) -> Verdict:
 
 
 def _judge(run: JobRun, error: StationError) -> Verdict:
-    """Return what `error` means; a silence is not held against a board that is not there any more."""
+    """Return what `error` means; nothing is held against a board that is not there any more."""
     verdict = verdict_of(error, in_run_mode=run.evidence.boot_evidence is not None)
-    if verdict.reason in SILENCES:
-        try:
-            if run.link.was_lifted():
-                return verdict_of(JobEnded(Reason.BOARD_REMOVED))
-        except LineStopped as stopped:
-            return verdict_of_stop(stopped.cause)
-        except LineError as gone:
-            return verdict_of(gone)
+    try:
+        if verdict.reason in SILENCES and run.link.was_lifted():
+            return verdict_of(JobEnded(Reason.BOARD_REMOVED))
+        if verdict.outcome is Outcome.FAIL and run.link.was_exchanged():
+            return verdict_of(JobEnded(Reason.BOARD_REMOVED, "another board is in its place"))
+    except LineStopped as stopped:
+        return verdict_of_stop(stopped.cause)
+    except LineError as gone:
+        return verdict_of(gone)
     return over_a_bad_line(verdict) if run.link.saw_corruption else verdict
 
 

@@ -272,6 +272,8 @@ class LoaderLink:
         if self._loader is None or not self._evidence.flash_touched:
             return
         if isinstance(broken, BoardRestarted) or (self._in_stub and self._loader.answers_as() == "rom"):
+            if self.was_exchanged():
+                raise JobEnded(Reason.BOARD_REMOVED, "another board is in its place") from broken
             raise JobEnded(Reason.BOARD_RESET, "the ROM loader answered where the stub was") from broken
         if isinstance(broken, LinkSilent) and self._is_there() is False:
             raise JobEnded(Reason.BOARD_REMOVED) from broken
@@ -287,6 +289,14 @@ class LoaderLink:
         if present is None and self.properties.board_moves:
             return self._loader.answers_as() is None
         return present is False
+
+    def was_exchanged(self) -> bool:
+        """Whether, where boards move, another one sits in the socket by now; it is reset into its loader where a line can."""
+        identity = self._evidence.identity
+        if self._loader is None or identity is None or not self.properties.board_moves:
+            return False
+        self._probe_by_lines(self._loader)
+        return self._loader.peek(knock=False).mac not in ("", identity.mac)
 
     def _is_there(self) -> bool | None:
         """Whether there is a board at all, None where nothing can tell.

@@ -27,8 +27,9 @@ EN_RISE_S = 0.005
 FIRMWARE_RESET_S = 0.01
 """A reset that the firmware asks for takes this long in real seconds, so that a boot loop never spins at pace 0."""
 LINES_TIMEOUT_S = 5.0
-DEAF_AFTER_FRAMES = 12
-"""A deaf adapter's last words: the eight replies to SYNC and a few more."""
+DEAF_AFTER_FRAMES = 6
+"""A deaf adapter's last words: a few boot messages and answers. Those to SYNC are not counted: a hurried host asks often."""
+_SYNC_ANSWER = b"\xc0\x01\x08"
 ADAPTER_FAULTS = ("adapter_deaf", "adapter_hung")
 """Faults of the programmer, though a board brings them: pulling it out cures them."""
 
@@ -285,7 +286,7 @@ class VirtualProgrammer:
         for effect in effects:
             match effect:
                 case Say():
-                    self._frames_answered += 1
+                    self._frames_answered += not effect.data.startswith(_SYNC_ANSWER)
                     self._link.deaf = self._adapter_has("adapter_deaf") and self._frames_answered > DEAF_AFTER_FRAMES
                     self._link.transmit(effect.data, effect.at_s, effect.baud)
                 case StartFirmware():

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from station import job
 from station.adapters.records import Database
 from station.demo import DemoRequest, run_demo
 from station.floor import Floor
+from station.jobrun import JobRun
 from station.model import Phase
 
 
@@ -30,7 +30,7 @@ def arm(moment: str) -> None:
     """Let the process die at this moment."""
     at, _, phase = moment.partition(":")
     if at in ("before", "after"):
-        whole = job._Run.phase
+        whole = JobRun.phase
 
         @contextmanager
         def deadly(run, now: Phase) -> Iterator[None]:
@@ -41,7 +41,7 @@ def arm(moment: str) -> None:
             if at == "after" and now == phase:
                 die()
 
-        job._Run.phase = deadly
+        JobRun.phase = deadly
     elif at in ("unrecorded", "committed"):
         finish = Database.finish_job
 

@@ -19,8 +19,9 @@ from rich.console import Console
 
 from station.bench.faults import FAULT_TOKENS
 from station.demo import write_demo_recipe
-from station.model import Light, Phase, SlotView, StationView
+from station.model import Light, Phase
 from station.terminal import bench_table, jobs_table
+from station.views import SlotView, StationView
 from tests.e2e.command import (
     DEMO,
     PATIENCE_S,
@@ -283,7 +284,7 @@ def test_db_upgrade_makes_what_db_check_accepts(tmp_path: Path) -> None:
     missing = station("db", "check", "--db", url)
     assert (missing.code, "no such database" in missing.out) == (1, True)
     made = station("db", "upgrade", "--db", url)
-    assert (made.code, made.out) == (0, "0001\n")
+    assert (made.code, made.out) == (0, "0002\n")
     assert station("db", "check", "--db", url).code == 0
     (tmp_path / "station.db").write_text("junk")
     assert station("db", "check", "--db", url).code == 1
@@ -356,6 +357,9 @@ def test_what_a_board_said_is_never_interpreted_by_the_terminal() -> None:
         lot_person="",
         notices=(),
         slots=(stranger,),
+        pending=(),
+        pending_count=0,
+        rejected_count=0,
         ready=True,
         udev_heard=True,
         database_writable=True,

@@ -47,9 +47,9 @@ class KeepingOpener(BenchOpener):
         super().__init__(bench)
         self.lines = lines
 
-    def open(self, programmer: Programmer, baud: int, stop: Stop) -> BenchLine:
+    def open(self, programmer: Programmer, baud: int, stop: Stop, *, may_reset: bool = True) -> BenchLine:
         """Open as ever."""
-        line = super().open(programmer, baud, stop)
+        line = super().open(programmer, baud, stop, may_reset=may_reset)
         self.lines.append(line)
         return line
 

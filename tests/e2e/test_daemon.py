@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import sqlite3
@@ -185,7 +186,10 @@ def test_with_enroll_auto_an_unknown_place_becomes_the_next_slot(config: Config,
                 await work.until_light("A2", Light.PASS)
 
     asyncio.run(main())
-    assert (tmp_path / "state" / "slots.json").read_text() == '{\n  "A2": "' + whole["A2"] + '"\n}\n'
+    kept = json.loads((tmp_path / "state" / "slots.json").read_text())
+    assert {label: (slot["place"], slot["reset"], slot["gpio0"]) for label, slot in kept.items()} == {
+        "A2": (whole["A2"], "lines", "lines")
+    }
     assert rows_of(config, EVERY_JOB) == [("A2", "closed", "PASS", "")]
 
 

@@ -53,6 +53,8 @@ FAULTS = (
     ("twin_chip_id@{next}", "PASS", None, Light.PASS, "GOOD"),
     ("duplicate_mac@{next}", "ERROR", "duplicate_mac", Light.FAULT, "CALL"),
     ("reused_mac", "ERROR", "mac_reused", Light.FAULT, "CALL"),
+    ("soft_reset_hangs", "PASS", None, Light.PASS, "GOOD"),
+    ("no_soft_start", "PASS", None, Light.PASS, "GOOD"),
     ("adapter_deaf", None, "adapter_deaf", Light.FAULT, "CALL"),
     ("adapter_hung", None, "adapter_hung", Light.FAULT, "CALL"),
 )

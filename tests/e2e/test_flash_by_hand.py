@@ -90,7 +90,7 @@ def test_a_board_passes_and_holds_what_was_flashed(hand: Hand, verified: Recipe)
     assert [phase["phase"] for phase in job["phases"]][:3] == ["CONNECT", "FLASH", "VERIFY"]
     assert done.err.splitlines()[-1] == "PASS"
     (row,) = hand.rows(job["mac"])
-    assert (row["job"], row["outcome"], row["boot_evidence"]) == (job["job"], "PASS", "cold")
+    assert (row["job"], row["outcome"], row["boot_evidence"]) == (job["job"], "PASS", "soft")
     assert row["measurements"] == job["measurements"]
     image = image_for_flash(verified, FLASH_BYTES)
     assert hand.flash_of("A1")[: len(image)] == image
@@ -106,11 +106,12 @@ def test_a_board_that_runs_its_firmware_wants_a_hand(hand: Hand) -> None:
     assert "GPIO0 to GND" in done.err
 
 
-def test_the_configuration_says_wiring_and_records(hand: Hand, tmp_path: Path) -> None:
-    """With --config the wiring, the operator and the place of the records are those of the file."""
+def test_the_configuration_says_what_programmers_are_and_where_records_go(hand: Hand, tmp_path: Path) -> None:
+    """With --config the properties of the programmer, the operator and the place of the records are those of the file."""
     config = tmp_path / "station.toml"
     config.write_text(
-        f'[station]\nid = "bench 7"\noperator = "Eva"\nstate_dir = "{tmp_path / "state"}"\n[flashing]\nwiring = "manual"\n'
+        f'[station]\nid = "bench 7"\noperator = "Eva"\nstate_dir = "{tmp_path / "state"}"\n'
+        '[slot_defaults]\nreset = "none"\ngpio0 = "hand"\n'
     )
     done = station("flash", "--json", "--port", hand.ports / "A2", "--recipe", hand.recipe, "--config", config)
     assert done.code == 0, done.err
@@ -120,11 +121,33 @@ def test_the_configuration_says_wiring_and_records(hand: Hand, tmp_path: Path) -
     assert (row["job"], row["slot"]) == (the_job(done)["job"], "hand")
 
 
-def test_wiring_by_hand_passes_where_closing_the_port_is_the_power_cycle(hand: Hand) -> None:
-    """`--wiring manual` on a pty: the board is started by its power, which the record says."""
-    done = hand.flash("B5", "--wiring", "manual")
+def test_said_by_hand_what_the_programmer_is_the_board_passes_in_one_plug(hand: Hand) -> None:
+    """`--reset none --gpio0 hand`: the firmware is started by software, GPIO0 still at GND, which the record says."""
+    done = hand.flash("B5", "--reset", "none", "--gpio0", "hand")
     assert done.code == 0, done.err
-    assert hand.rows(the_job(done)["mac"])[0]["boot_evidence"] == "cold"
+    assert hand.rows(the_job(done)["mac"])[0]["boot_evidence"] == "soft"
+
+
+def test_what_makes_no_sense_is_refused_before_the_port_is_opened(hand: Hand) -> None:
+    """A line for GPIO0 without one for EN is wrong usage, with the reason and what to write."""
+    said = hand.flash("B5", "--reset", "none", "--gpio0", "lines").refused(64)
+    assert "nothing here restarts it" in said
+
+
+def test_a_board_that_is_done_is_made_again_only_when_asked(hand: Hand, tmp_path: Path) -> None:
+    """The second time it is already done, which is a success and no job; `--again` makes it once more, as attempt 2."""
+    ports = tmp_path / "ports"
+    with started(tmp_path, "bench", "--slots", 1, "--dir", ports, "--pace", 0, "--boot", "rom", "--seed", 2) as bench:
+        wait_for((ports / "A1").is_symlink, "the tty", bench)
+        soldered = ("--reset", "none", "--gpio0", "always_low")
+        first = the_job(hand.flash("A1", *soldered, port=ports / "A1"))
+        assert (first["outcome"], first["attempt"]) == ("PASS", 1)
+        done = hand.flash("A1", *soldered, port=ports / "A1")
+        assert (done.code, done.json["jobs"]) == (0, []), done.err
+        assert [visit["finding"] for visit in done.json["visits"]] == ["already_done"]
+        again = the_job(hand.flash("A1", *soldered, "--again", port=ports / "A1"))
+        assert (again["outcome"], again["attempt"], again["mac"]) == ("PASS", 2, first["mac"])
+        assert bench.end().code == 0
 
 
 def test_until_stops_after_each_phase_and_never_passes(hand: Hand, verified: Recipe) -> None:
@@ -184,10 +207,10 @@ def test_a_signal_aborts_the_flash_and_leaves_a_record(hand: Hand, tmp_path: Pat
 
 
 def test_no_record_leaves_no_database(hand: Hand, tmp_path: Path) -> None:
-    """`--no-record` prints the job and leaves no file anywhere; a link to a link to a tty is a port, wired by hand or not."""
+    """`--no-record` prints the job and leaves no file anywhere; a link to a link to a tty is a port."""
     port, state = tmp_path / "port", tmp_path / "state"
     port.symlink_to(hand.ports / "B3")
-    arguments = ("--json", "--port", port, "--recipe", hand.recipe, "--wiring", "manual", "--no-record")
+    arguments = ("--json", "--port", port, "--recipe", hand.recipe, "--reset", "none", "--no-record")
     done = station("flash", *arguments, env={"XDG_STATE_HOME": str(state)})
     assert done.code == 0, done.err
     assert the_job(done)["outcome"] == "PASS"

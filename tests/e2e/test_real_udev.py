@@ -24,7 +24,7 @@ from station.adapters.records import Database
 from station.bench.chip import make_chip
 from station.bench.faults import parse_fault
 from station.bench.firmware import MicroPythonHost
-from station.bench.programmer import VirtualProgrammer
+from station.bench.programmer import ProgrammerKind, VirtualProgrammer
 from station.demo import write_demo_recipe
 from tests.adapters.umockdev import Adapter, Testbed, in_testbed
 from tests.e2e.command import Done, Running, get, wait_for
@@ -95,20 +95,32 @@ def test_slots_are_taught_by_plugging_and_listed_with_what_is_in_them() -> None:
     """Each newly plugged place gets the next label by its ID_PATH, one it has already is said so; the list shows both."""
     result = in_testbed(_teach)
     assert result["codes"] == [0, 0, 0]
-    assert result["map"] == {"A1": FIRST.right_id_path, "A2": SECOND.right_id_path}
+    assert result["map"] == {"A1": {"place": FIRST.right_id_path}, "A2": {"place": SECOND.right_id_path}}
     assert result["taught"].splitlines() == [
         "plug a programmer into A1 now (Ctrl-C ends)",
         f"A1 is 2.3 ({FIRST.right_id_path}); next: A2",
         "that place is A1 already (2.3)",
         f"A2 is 2.4 ({SECOND.right_id_path}); next: A3",
     ]
+    unknown_yet = {
+        "properties": {"reset": None, "gpio0": None, "moves": "programmer", "role": "make"},
+        "evidence": {"moves": "default", "role": "default"},
+    }
     there = {"product": "USB Serial"}
+    stranger: dict[str, object] = {"properties": {}, "evidence": {}}
     assert result["rows"] == [
-        {"slot": "A1", "place": FIRST.right_id_path, "hub_path": "", "node": "", "product": ""},
-        {"slot": "A2", "place": SECOND.right_id_path, "hub_path": "2.4", "node": "/dev/ttyUSB1", **there},
-        {"slot": "", "place": STRANGER.right_id_path, "hub_path": "4", "node": "/dev/ttyUSB7", **there},
+        {"slot": "A1", "place": FIRST.right_id_path, "hub_path": "", "node": "", "product": "", **unknown_yet},
+        {
+            "slot": "A2",
+            "place": SECOND.right_id_path,
+            "hub_path": "2.4",
+            "node": "/dev/ttyUSB1",
+            **there,
+            **unknown_yet,
+        },
+        {"slot": "", "place": STRANGER.right_id_path, "hub_path": "4", "node": "/dev/ttyUSB7", **there, **stranger},
     ]
-    empty, full, unknown = result["text"].splitlines()
+    empty, _, full, _, unknown = result["text"].splitlines()
     assert empty.startswith("A1 ")
     assert empty.endswith(" empty")
     assert full.startswith("A2 ")
@@ -134,7 +146,7 @@ async def _teach_unheard(testbed: Testbed) -> Any:
 
 def test_a_slot_is_taught_even_when_its_uevents_are_lost() -> None:
     """Teaching also looks by itself, and knows a programmer that was pulled and plugged in again between two looks."""
-    assert in_testbed(_teach_unheard) == {"code": 0, "map": {"A1": FIRST.right_id_path}}
+    assert in_testbed(_teach_unheard) == {"code": 0, "map": {"A1": {"place": FIRST.right_id_path}}}
 
 
 # --- station run -----------------------------------------------------------------------------------------------------
@@ -253,7 +265,7 @@ def make_boards(testbed: Testbed, directory: Path, host: MicroPythonHost, loop: 
     config = write_config(directory, f'[slots]\nA1 = "{FIRST.right_id_path}"\n[work]\nrecipe = "{recipe}"')
     boards = make_chip(mac=MAC), make_chip(mac=OTHER_MAC, faults=(parse_fault("hang@50"),))
     good, pulled = (
-        VirtualProgrammer(chip=chip, boot_firmware=host.boot, wiring="lines", boot="rom", pace=0.0, seed=1)
+        VirtualProgrammer(chip=chip, boot_firmware=host.boot, kind=ProgrammerKind(), pace=0.0, seed=1)
         for chip in boards
     )
     with started(testbed, directory, "run", "--config", config) as station:

@@ -23,7 +23,7 @@ from station.properties import ANY_SLOT, Gpio0, Moves, Reset, Role, SlotProperti
 from station.reasons import Reason, deed_for, words_for
 from tests.unit.job_rig import Shown, Station, image, recipe_for, visited, writes
 from tests.unit.memory_records import AUTO, STICK
-from tests.unit.scripted_board import MAC, Act, InstantStop, ScriptedBoard, for_ever
+from tests.unit.scripted_board import MAC, OTHER_MAC, Act, InstantStop, ScriptedBoard, for_ever
 
 RIG = SlotProperties(reset=Reset.LINES, gpio0=Gpio0.HAND)
 SOLDERED = SlotProperties(reset=Reset.NONE, gpio0=Gpio0.ALWAYS_LOW)
@@ -394,3 +394,22 @@ def test_a_loader_that_does_not_take_the_order_to_start_leaves_the_board_waiting
     """It is silent once and answers again: the board is there, flashed, and not tested."""
     board = board_for(properties).on("start", [LinkSilent("no answer")])
     assert visited(board, properties=properties).job.state is JobState.PENDING
+
+
+@pytest.mark.parametrize("wiring", [AUTO, STICK], ids=name_of)
+@pytest.mark.parametrize("moves", Moves)
+def test_what_another_board_says_is_not_held_against_the_one_that_was_tested(
+    wiring: SlotProperties, moves: Moves
+) -> None:
+    """Exchanged in the middle of its test, where boards move: a hand was there. Elsewhere nonsense is a fault of the board."""
+    properties = replace(wiring, moves=moves)
+    board = board_for(properties)
+
+    def exchange() -> None:
+        board.mac, board.runs = OTHER_MAC, "rom"
+        raise ReplGarbage("a ROM is no prompt")
+
+    board.checks["free_ram"] = exchange
+    job = visited(board, properties=properties).job
+    expected = (Outcome.ABORTED, "board_removed") if properties.board_moves else (Outcome.FAIL, "repl_garbage")
+    assert (job.outcome, job.reason) == expected

@@ -18,7 +18,7 @@ from station.errors import (
     StationError,
 )
 from station.model import Measurement, StopCause
-from station.properties import ANY_SLOT, SlotProperties
+from station.properties import ANY_SLOT, Moves, SlotProperties
 from station.reasons import Reason
 from tests.unit.link_rig import corrupt, erases, rig, silent
 from tests.unit.memory_records import AUTO
@@ -118,6 +118,22 @@ def test_a_rom_where_the_stub_was_is_a_board_that_restarted() -> None:
     assert erases(board) == ["460800"]
 
 
+@pytest.mark.parametrize(
+    ("moves", "reason"), [(Moves.BOARD, Reason.BOARD_REMOVED), (Moves.PROGRAMMER, Reason.BOARD_RESET)]
+)
+def test_another_board_in_the_place_of_the_written_one_is_a_hand_and_no_weak_supply(
+    moves: Moves, reason: Reason
+) -> None:
+    """Where boards move the ROM that answers instead of the stub is asked for its name first."""
+    board = ScriptedBoard()
+
+    def exchange() -> None:
+        board.mac, board.runs = OTHER_MAC, "rom"
+        raise LinkSilent("silence")
+
+    assert rig(board.on("half", [exchange]), dataclasses.replace(AUTO, moves=moves)).ends().reason is reason
+
+
 def test_a_board_that_was_lifted_in_mid_write_is_said_to_be() -> None:
     """Silence of the line and of the ROM after a reset: nobody is in the socket any more."""
     board = ScriptedBoard()
@@ -181,10 +197,10 @@ def test_a_deaf_programmer_is_opened_once_more() -> None:
     assert bytes(board.flash) == image.ljust(MIB, b"\xff")
 
 
-@pytest.mark.parametrize("properties", [AUTO, ANY_SLOT], ids=["known lines", "unknown lines"])
-def test_a_programmer_that_stays_deaf_calls_the_technician(properties: SlotProperties) -> None:
+@pytest.mark.parametrize(("step", "properties"), [("chip", AUTO), ("identity", AUTO), ("identity", ANY_SLOT)])
+def test_a_programmer_that_stays_deaf_calls_the_technician(step: str, properties: SlotProperties) -> None:
     """Opened twice and still deaf: it is the programmer, and nothing was written; also where nobody knows the lines yet."""
-    board = ScriptedBoard().on("identity", for_ever(silent())).on("connect", [None, *[silent() for _ in range(50)]])
+    board = ScriptedBoard().on(step, for_ever(silent())).on("connect", [None, *[silent() for _ in range(50)]])
     board.on("presence", for_ever(lambda: False))
     assert rig(board, properties).ends().reason is Reason.ADAPTER_DEAF
     assert board.count("open") == 2
