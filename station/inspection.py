@@ -27,6 +27,7 @@ def inspect(run: JobRun) -> str:
         chip, mode = run.link.look_at_chip(), "in its loader"
         if run.visit.dump is not None:
             _dump(run, chip, run.visit.dump)
+        run.link.back_to_first_rate()
     except FirmwareAnswers as answered:
         identity, chip = _ask_firmware(run, answered)
         run.claim(identity.mac)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -198,6 +199,12 @@ class LoaderLink:
     def copy_flash(self, size_bytes: int, on_progress: Callable[[int], None]) -> bytes:
         """Return the whole content of the flash, as the chip's own MD5 confirms it; raises what the ladder raises."""
         return self._on_ladder(lambda loader: loader.read_flash(0, size_bytes, on_progress))
+
+    def back_to_first_rate(self) -> None:
+        """Leave the stub at the rate at which whoever comes next asks first; a board that cannot be reset keeps its stub."""
+        if self._in_stub and self._loader is not None:
+            with suppress(LinkError):
+                self._loader.set_baud(ROM_BAUD)
 
     # -- the ladder ------------------------------------------------------------------------------------------------
 

@@ -249,3 +249,23 @@ def test_records_that_cannot_be_used_end_it_before_the_board_is_touched(hand: Ha
     arguments = ("--port", hand.ports / "B2", "--recipe", hand.recipe, "--db", f"sqlite:///{junk}")
     assert "records cannot be used" in station("flash", "--json", *arguments).refused(2)
     assert hand.flash_of("B2") == b"\xff" * FLASH_BYTES
+
+
+def test_an_inspection_tells_who_the_board_is_each_time_and_copies_its_flash(tmp_path: Path) -> None:
+    """`station inspect` twice and once with --dump on a stick without reset lines: the same board, no job, its whole flash."""
+    url = f"sqlite:///{tmp_path / 'station.db'}"
+    arguments = ("--slots", "1", "--pace", "0", "--wiring", "manual", "--keep-power", "--dir", str(tmp_path / "ports"))
+    with started(tmp_path, "bench", *arguments) as bench:
+        wait_for((tmp_path / "ports" / "A1").is_symlink, "the tty", bench)
+        port, dump = str(tmp_path / "ports" / "A1"), tmp_path / "flash.bin"
+        seen = [station("inspect", port, "--db", url, "--json") for _ in range(2)]
+        seen.append(station("inspect", port, "--db", url, "--json", "--dump", str(dump)))
+        again = station("inspect", port, "--db", url, "--dump", str(dump))
+    assert [done.code for done in seen] == [0, 0, 0]
+    assert [done.json["jobs"] for done in seen] == [[], [], []]
+    details = [done.json["visits"][0]["detail"] for done in seen]
+    assert {done.json["visits"][0]["finding"] for done in seen} == {"inspected"}
+    assert len(set(details)) == 1
+    assert "in its loader" in details[0]
+    assert dump.read_bytes() == b"\xff" * FLASH_BYTES
+    assert again.code == 64  # nothing is overwritten
