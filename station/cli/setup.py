@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -93,7 +94,7 @@ def slots_teach(config_path: Path | None, count: int | None) -> None:
     config = _config(config_path)
     try:
         asyncio.run(_teach(config, count))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         click.echo("\nthe map is saved after every slot; restart the station to use it")
 
 
@@ -234,6 +235,11 @@ async def _teach(config: Config, count: int | None) -> None:
 
     watcher = UdevWatcher(usb_ids=config.usb.ids, excluded_places=config.usb.excluded)
     changed = asyncio.Event()
+    teaching = asyncio.current_task()
+    assert teaching is not None  # noqa: S101 - asyncio.run() made it
+    for each in (signal.SIGINT, signal.SIGTERM):
+        # Set by us: whoever was started in the background has SIGINT ignored, and Python leaves it so.
+        asyncio.get_running_loop().add_signal_handler(each, teaching.cancel)
     watcher.start(changed.set)
     try:
         seen = watcher.snapshot()
@@ -244,7 +250,8 @@ async def _teach(config: Config, count: int | None) -> None:
         click.echo(f"plug a programmer into {_next(config, known)} now (Ctrl-C ends)")
         while count is None or done < count:
             with contextlib.suppress(TimeoutError):  # uevents get lost
-                await asyncio.wait_for(changed.wait(), config.usb.reconcile_s)
+                async with asyncio.timeout(config.usb.reconcile_s):
+                    await changed.wait()
             changed.clear()
             attached = watcher.snapshot()
             for programmer in attached:
