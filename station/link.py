@@ -141,12 +141,12 @@ class LoaderLink:
         self.line.set_baud(BOOT_LOG_BAUD)
         if not self.line.reset_board(BootInto.FIRMWARE):
             return False
-        mode = _BOOT_MODE.search(self._hear_boot_message())
+        mode = hear_boot_mode(self.line, self._clock, BOOT_MESSAGE_S)
         self.line.set_baud(ROM_BAUD)
         if mode is None:
             return True
-        into_loader = mode[1] == BOOT_MODE_LOADER
-        evidence = f"boot mode {mode[1].decode()} after a reset with GPIO0 released by the line"
+        into_loader = mode == BOOT_MODE_LOADER
+        evidence = f"boot mode {mode.decode()} after a reset with GPIO0 released by the line"
         self._learn(Learned(gpio0=Gpio0.HAND if into_loader else Gpio0.LINES, evidence=evidence))
         return not into_loader
 
@@ -349,12 +349,6 @@ class LoaderLink:
             evidence = "the board answers, and a pulse of the reset line brought no boot message"
             self._learn(Learned(reset=Reset.NONE, evidence=evidence))
 
-    def _hear_boot_message(self) -> bytes:
-        heard, until = b"", self._clock() + BOOT_MESSAGE_S
-        while (left_s := until - self._clock()) > 0 and not _BOOT_MODE.search(heard):
-            heard += self.line.read_some(left_s)
-        return heard
-
     def _open_patiently(self) -> Line:
         """Open the port; one that is held is tried again, since ModemManager and brltty let go after seconds (B-5)."""
         for _ in range(BUSY_TRIES - 1):
@@ -383,6 +377,15 @@ class LoaderLink:
             raise JobEnded(Reason.IDENTITY_MISMATCH, f"{found.mac} instead of {self._evidence.observed_mac}")
         if self._evidence.flash_touched:
             self._evidence.measure(Measurement(name="mac_after_write", value=found.mac))
+
+
+def hear_boot_mode(line: Line, clock: Clock, within_s: float, said: bytes = b"") -> bytes | None:
+    """Return the mode, as digits, that the ROM's boot message names in `said` and what follows it; None for no message."""
+    until = clock() + within_s
+    while (left_s := until - clock()) > 0 and not _BOOT_MODE.search(said):
+        said += line.read_some(left_s)
+    mode = _BOOT_MODE.search(said)
+    return mode[1] if mode else None
 
 
 def read_identity_surely(loader: Loader) -> Identity:

@@ -16,7 +16,7 @@ from enum import StrEnum
 
 from station import selftest
 from station.errors import LineError, PortGone, PortMissing, StationError
-from station.link import BOOT_LOG_BAUD, BOOT_MODE_LOADER, ROM_BAUD
+from station.link import BOOT_LOG_BAUD, BOOT_MODE_LOADER, ROM_BAUD, hear_boot_mode
 from station.model import Answer, BootInto, Peek, Programmer
 from station.ports import Clock, Line, Loader, Stop
 from station.properties import Gpio0, Reset, Role, SlotProperties
@@ -42,7 +42,6 @@ BETWEEN_BOARDS_S = 0.8
 PROMPT_S, ANSWER_S = 3.0, 1.5
 
 _BOOT_MESSAGE = re.compile(rb"ets Jan|boot mode:\(")
-_BOOT_MODE = re.compile(rb"boot mode:\((\d+),")
 _MESSAGE_BYTES = 128
 
 
@@ -299,22 +298,15 @@ def _hear_a_start(socket: Socket, line: Line) -> bool:
         if not _BOOT_MESSAGE.search(said):
             said = said[-_MESSAGE_BYTES:]
             continue
-        mode = _BOOT_MODE.search(said + _rest_of_message(socket, line))
-        if mode is None or mode[1] == BOOT_MODE_LOADER:
+        # The message takes about 10 ms.
+        mode = hear_boot_mode(line, clock, ASK_AGAIN_S, said)
+        if mode is None or mode == BOOT_MODE_LOADER:
             break
         if pause_s >= BETWEEN_BOARDS_S:
             return True
         said = b""
     line.set_baud(ROM_BAUD)
     return False
-
-
-def _rest_of_message(socket: Socket, line: Line) -> bytes:
-    """What follows within a quarter of a second: the message takes about 10 ms."""
-    rest, until = b"", socket.tools.clock() + ASK_AGAIN_S
-    while (left_s := until - socket.tools.clock()) > 0 and not _BOOT_MODE.search(rest):
-        rest += line.read_some(left_s)
-    return rest
 
 
 def _answering_mac(socket: Socket, line: Line) -> str:
