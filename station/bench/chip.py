@@ -8,6 +8,8 @@ the mode of the last hardware reset. It must never talk to a line or keep time: 
 import random
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import reduce
+from operator import xor
 
 from station.bench.faults import Fault
 from station.bench.flash import PUYA_TIMING, FlashTiming, NorFlash
@@ -175,8 +177,7 @@ def check_image(flash: NorFlash) -> tuple[bytes, bytes]:
         address, length = int.from_bytes(head[:4], "little"), int.from_bytes(head[4:], "little")
         if position + 8 + length > flash.size_bytes:
             return bytes(said), b"ets_main.c \r\n"
-        for byte in flash.read(position + 8, length):
-            checksum ^= byte
+        checksum = reduce(xor, flash.read(position + 8, length), checksum)
         position += 8 + length
         said += f"load 0x{address:08x}, len {length}, room 16 \r\ntail 0\r\nchksum 0x{checksum:02x}\r\n".encode()
     stored = flash.read(position | 15, 1)[0]

@@ -22,6 +22,8 @@ IROM_OFFSET = 0x9000
 LENGTH_OFFSET = IROM_OFFSET - 4
 TRAILER_BYTES = 16
 SECTOR_BYTES = 4096
+SMALL_IMAGE_BYTES = 48 * 1024
+"""Enough for everything that makes an image one, and quick over a slow line; no real build is so small."""
 SDK_PARAMETERS_BYTES = 20480
 """What the SDK keeps for itself at the end of the flash (flashbdev.py)."""
 MIB = 1024 * 1024

@@ -259,6 +259,10 @@ class _Process:
         fcntl.fcntl(self.output, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         with suppress(ProcessLookupError):
             resource.prlimit(self.popen.pid, resource.RLIMIT_CPU, (MAX_CPU_S, MAX_CPU_S))
+            # A bench that goes before everything else does not take its boards' programs along. It begins with our
+            # priority all the same: until it has its own program, we wait for it.
+            if os.getpriority(os.PRIO_PROCESS, 0) < 0:
+                os.setpriority(os.PRIO_PROCESS, self.popen.pid, 0)
 
     def send(self, kind: str, payload: bytes) -> None:
         """One frame. The process waits for it, so it fits the pipe; when the process is gone, its end will be read."""

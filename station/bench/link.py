@@ -1,4 +1,4 @@
-"""One plug of a virtual programmer: its tty, the wire to its board, and the clock both run on.
+"""One plug of a virtual programmer: its port, the wire to its board, and the clock both run on.
 
 Promises that bytes take the time they take at the pace asked for, that bad contact and wrong bauds corrupt them, and
 that what a board had begun is forgotten when it is cut off. From plug to unplug there is one Link.
@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from station.bench.clock import Clock
-from station.bench.pty_port import PtyPort
+from station.bench.port import OpenPort, PortEvents
 from station.bench.wire import BAUD_TOLERANCE, USB_IN_S, USB_OUT_S, Noise, byte_s
 
-BACKLOG_S = 0.02
-"""How far a client may write ahead of the wire, in virtual seconds, before the port stops taking its bytes."""
+BACKLOG_S, LOW_BACKLOG_S = 0.06, 0.02
+"""How far a client may write ahead of the wire, in virtual seconds, before the port stops taking its bytes, and from where on
+it takes them again: some at a time, because waking up is what costs most."""
 PIECE_BYTES = 256
-"""What the board says reaches the host in pieces of this size."""
+"""What the board says reaches the host in pieces of this size; what comes in smaller ones to the board, without a pause, is
+heard in such."""
 
 
 @dataclass(slots=True)
@@ -27,13 +29,24 @@ class LinkCounts:
     to_host: int = 0
 
 
+@dataclass(slots=True, kw_only=True)
+class _OnTheWire:
+    """Bytes that are on their way to the board: when the first began and the last will have arrived."""
+
+    data: bytes
+    begun_s: float
+    end_s: float
+    baud: int
+    life: int
+
+
 class Link:
     """The line from a client of the tty to a board.
 
     `hear` is called with what has arrived at the chip's RX, the time its first byte began and the host's baud; `closed`
     when the last client has closed the tty and all it wrote has arrived. `noise` is the probability of a corrupted byte
-    at 460800. A `deaf` link gives the client nothing any more. `life` counts how often the board was cut off. Make it
-    on the loop's thread.
+    at 460800. A `deaf` link gives the client nothing any more. `life` counts how often the board was cut off. `lines` is
+    called when a client moves DTR or RTS, where the port that `open_port` makes has them. Make it on the loop's thread.
     """
 
     def __init__(
@@ -45,6 +58,8 @@ class Link:
         counts: LinkCounts,
         hear: Callable[[bytes, float, int], None],
         closed: Callable[[], None],
+        lines: Callable[[bool, bool], None],
+        open_port: OpenPort,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.noise = 0.0
@@ -58,12 +73,13 @@ class Link:
         self._clock = Clock(self.loop, pace)
         self.life = 0
         self._rx_free_s = 0.0
+        self._latest: _OnTheWire | None = None
         self._tx_free_s = 0.0
-        self._port = PtyPort(self.loop, self._take, self._client_closed)
+        self._port = open_port(self.loop, PortEvents(take=self._take, closed=self._client_closed, lines=lines))
 
     @property
     def path(self) -> str:
-        """The tty."""
+        """Where clients find the port."""
         return self._port.path
 
     @property
@@ -122,12 +138,35 @@ class Link:
         now_s = self.now_s
         begun_s = max(now_s + USB_OUT_S, self._rx_free_s)
         self._rx_free_s = begun_s + len(data) * byte_s(baud)
-        heard = self._to_board.corrupt(data, self.noise, baud) if self.noise else data
-        self.later(self._rx_free_s, partial(self._hear, heard, begun_s, baud))
+        self._send(self._to_board.corrupt(data, self.noise, baud) if self.noise else data, begun_s, baud)
         if self._pace == 0 or self._rx_free_s - now_s <= BACKLOG_S:
             return True
-        self._clock.at(self._rx_free_s - BACKLOG_S, self._port.resume)
+        self._clock.at(self._rx_free_s - LOW_BACKLOG_S, self._port.resume)
         return False
+
+    def _send(self, data: bytes, begun_s: float, baud: int) -> None:
+        """These bytes are on the wire until it is free; what follows another piece closely is heard with it."""
+        latest = self._latest
+        if (
+            latest is not None
+            and (latest.end_s, latest.baud, latest.life) == (begun_s, baud, self.life)
+            and len(latest.data) < PIECE_BYTES
+            and self._pace > 0
+        ):
+            latest.data += data
+            latest.end_s = self._rx_free_s
+            return
+        self._latest = _OnTheWire(data=data, begun_s=begun_s, end_s=self._rx_free_s, baud=baud, life=self.life)
+        self.later(self._rx_free_s, partial(self._deliver, self._latest))
+
+    def _deliver(self, piece: _OnTheWire) -> None:
+        """The board hears a piece as soon as its last byte is there."""
+        if piece.end_s > self.now_s and self._pace > 0:
+            self.later(piece.end_s, partial(self._deliver, piece))
+            return
+        if self._latest is piece:
+            self._latest = None
+        self._hear(piece.data, piece.begun_s, piece.baud)
 
     def _client_closed(self) -> None:
         self._clock.at(self._rx_free_s, self._closed)

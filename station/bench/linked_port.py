@@ -10,24 +10,20 @@ import asyncio
 import fcntl
 import os
 import struct
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from station.bench.bench import SwappingHand, hold
+from station.bench.bench import hold
 from station.bench.chip import Chip
-from station.bench.faults import Fault
-from station.bench.programmer import BootFirmware, ProgrammerKind, VirtualProgrammer
+from station.bench.programmer import BootFirmware, ProgrammerKind
+from station.bench.table_port import TablePort
 
 TIOCSPTLCK = 0x40045431
 """The ioctl that locks a pty: whoever opens it gets EIO, as from an adapter that answers no control request."""
 
 
-class LinkedPort:
-    """A programmer with `chip` in it, not plugged in yet. Make and use it on the loop's thread.
-
-    `exchange` is the board that a hand puts there as soon as the firmware starts (`swapped`).
-    """
+class LinkedPort(TablePort):
+    """A programmer whose tty is a pty, found by `link`."""
 
     def __init__(
         self,
@@ -43,11 +39,12 @@ class LinkedPort:
         self._link = link
         self._tty: str | None = None
         self._hung_master: int | None = None
-        self._holder: subprocess.Popen[bytes] | None = None
-        hand = SwappingHand(boot_firmware)
-        self.programmer = VirtualProgrammer(chip=chip, boot_firmware=hand.boot, kind=kind, pace=pace, seed=seed)
-        self.programmer.on_progress_fault = self._pull
-        hand.take(self.programmer, exchange)
+        super().__init__(chip, exchange, boot_firmware=boot_firmware, kind=kind, pace=pace, seed=seed)
+
+    @property
+    def plugged(self) -> bool:
+        """Whether the programmer is plugged in."""
+        return self._tty is not None
 
     async def plug(self) -> None:
         """Plug the programmer in and link its tty; ValueError when it is in, or something else is where the link goes."""
@@ -72,16 +69,10 @@ class LinkedPort:
                 self._link.unlink()
         self._tty = None
         self.programmer.unplug()
-        holder, self._holder = self._holder, None
-        if holder is not None:
-            holder.communicate()
+        self._let_go()
         master, self._hung_master = self._hung_master, None
         if master is not None:
             os.close(master)
-
-    def _pull(self, fault: Fault) -> None:
-        if fault.token == "unplug":
-            self.unplug()
 
 
 def _hung_tty() -> tuple[int, str]:

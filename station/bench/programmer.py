@@ -15,9 +15,11 @@ from typing import Protocol, assert_never
 
 from station.bench.board import Board, BoardEffect, Say, StartFirmware
 from station.bench.chip import Chip, ResetCause
-from station.bench.faults import Fault
+from station.bench.faults import USB_FAULT_TOKENS, Fault
 from station.bench.link import Link, LinkCounts
 from station.bench.loader import Mishap, Restart
+from station.bench.port import OpenPort
+from station.bench.pty_port import PtyPort
 from station.bench.wire import BAUD_TOLERANCE, Noise, byte_s
 from station.properties import Gpio0, Reset
 
@@ -30,7 +32,7 @@ LINES_TIMEOUT_S = 5.0
 DEAF_AFTER_FRAMES = 6
 """A deaf adapter's last words: a few boot messages and answers. Those to SYNC are not counted: a hurried host asks often."""
 _SYNC_ANSWER = b"\xc0\x01\x08"
-ADAPTER_FAULTS = ("adapter_deaf", "adapter_hung")
+ADAPTER_FAULTS = ("adapter_deaf", "adapter_hung", *USB_FAULT_TOKENS)
 """Faults of the programmer, though a board brings them: pulling it out cures them."""
 
 
@@ -84,7 +86,8 @@ class VirtualProgrammer:
 
     `jumper_low` is how the jumper is set, where the programmer's `kind` has one; like every other level of GPIO0 it is
     looked at when the board gets power or EN rises, and at no other time. `on_progress_fault` is called when a hand should
-    pull the programmer (`unplug@N`) or has lifted the board (`removed@N`).
+    pull the programmer (`unplug@N`) or has lifted the board (`removed@N`). `open_port` makes the host's side of each plug: a
+    pty, which has no lines (`set_lines` moves them), or a USB device, which has.
     """
 
     def __init__(
@@ -95,8 +98,10 @@ class VirtualProgrammer:
         kind: ProgrammerKind,
         pace: float,
         seed: int,
+        open_port: OpenPort = PtyPort,
     ) -> None:
         self.kind = kind
+        self._open_port = open_port
         self.jumper_low = kind.jumper_low
         self.on_progress_fault: Callable[[Fault], None] | None = None
         self._boot_firmware = boot_firmware
@@ -120,7 +125,7 @@ class VirtualProgrammer:
     @property
     def control_hung(self) -> bool:
         """Whether control requests are never answered, so that an open must fail: `adapter_hung`, until re-plugged."""
-        return self._adapter_has("adapter_hung")
+        return self.adapter_has("adapter_hung")
 
     @property
     def stats(self) -> ProgrammerStats:
@@ -135,7 +140,7 @@ class VirtualProgrammer:
         )
 
     def plug(self) -> str:
-        """Plug the programmer in: its board gets power. Returns the path of its tty."""
+        """Plug the programmer in: its board gets power. Returns where clients find it."""
         if self._link is not None:
             raise RuntimeError(f"the programmer is plugged in already, as {self._link.path}")
         self._link = Link(
@@ -145,6 +150,8 @@ class VirtualProgrammer:
             counts=self._counts,
             hear=self._hear,
             closed=self._client_closed,
+            lines=lambda dtr, rts: self._move_lines(dtr=dtr, rts=rts),
+            open_port=self._open_port,
         )
         self._thread_id = get_ident()
         self._frames_answered = 0
@@ -287,7 +294,7 @@ class VirtualProgrammer:
             match effect:
                 case Say():
                     self._frames_answered += not effect.data.startswith(_SYNC_ANSWER)
-                    self._link.deaf = self._adapter_has("adapter_deaf") and self._frames_answered > DEAF_AFTER_FRAMES
+                    self._link.deaf = self.adapter_has("adapter_deaf") and self._frames_answered > DEAF_AFTER_FRAMES
                     self._link.transmit(effect.data, effect.at_s, effect.baud)
                 case StartFirmware():
                     self._link.later(effect.at_s, self._start_firmware)
@@ -324,6 +331,6 @@ class VirtualProgrammer:
 
         self._firmware = self._boot_firmware(chip, emit, reset)
 
-    def _adapter_has(self, token: str) -> bool:
+    def adapter_has(self, token: str) -> bool:
         """Whether this fault of the adapter acts: the next plug of the same board is free of it."""
         return self._chip is not None and self._chip.fault(token) is not None and not self._chip.spent(token)

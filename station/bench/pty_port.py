@@ -12,7 +12,8 @@ import os
 import select
 import struct
 import tty
-from collections.abc import Callable
+
+from station.bench.port import PortEvents
 
 TCGETS2 = 0x802C542A
 """The ioctl that also tells bauds without a name, such as 74880 (asm-generic/ioctls.h)."""
@@ -30,18 +31,12 @@ INOTIFY_EVENT = struct.Struct("iIII")
 
 
 class PtyPort:
-    """An open pty pair. Make it, and call everything, on the loop's thread.
+    """An open pty pair. Make it, and call everything, on the loop's thread. It has no modem lines to tell of."""
 
-    `take` is called with each piece of what a client wrote and returns whether to go on reading at once (else
-    `resume()` does); `closed` is called when the last client has closed the port.
-    """
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, take: Callable[[bytes], bool], closed: Callable[[], None]
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, events: PortEvents) -> None:
         self._loop = loop
-        self._take = take
-        self._closed = closed
+        self._take = events.take
+        self._closed = events.closed
         self._waiting = bytearray()
         self._reading = True
         self._hung_up = False

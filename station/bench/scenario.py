@@ -8,11 +8,11 @@ that judges boards.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from station.bench.chip import PUYA_1M, Chip, make_chip
-from station.bench.faults import Fault
+from station.bench.faults import USB_FAULT_TOKENS, Fault
 from station.model import format_mac
 
 # An OUI of Espressif's; its locally administered and multicast bits are clear.
@@ -106,12 +106,20 @@ class Plan:
         return tuple(board.chip for boards in self.boards.values() for board in boards)
 
 
-def plan(slots: Sequence[str], boards: int, seed: int, faults: Sequence[tuple[str, Fault]], image: bytes) -> Plan:
+def plan(
+    slots: Sequence[str],
+    boards: int,
+    seed: int,
+    faults: Sequence[tuple[str, Fault]],
+    image: bytes,
+    *,
+    usb: bool = False,
+) -> Plan:
     """Lay out `boards` boards over `slots`; each fault applies to the first board of its slot.
 
     `image` is what a board in run mode has in its flash already. Raises what `check_faults` raises.
     """
-    check_faults(slots[:boards], faults)
+    check_faults(slots[:boards], faults, usb=usb)
     dice = random.Random(seed)  # noqa: S311 - reproducible, not secret
     tails = dice.sample(range(1, 1 << 24), boards + len(slots) * 2)
     macs = {slot: OUI + tails.pop().to_bytes(3, "big") for slot in slots}
@@ -133,9 +141,28 @@ def plan(slots: Sequence[str], boards: int, seed: int, faults: Sequence[tuple[st
     return result
 
 
-def check_faults(slots: Sequence[str], faults: Sequence[tuple[str, Fault]]) -> None:
-    """Raise ValueError for a fault on, or compared with, a slot that is not one of `slots`: those that get a board."""
+def fresh_board(
+    slot: str, faults: tuple[Fault, ...], *, macs: Mapping[str, bytes], seed: int, image: bytes, usb: bool
+) -> PlannedBoard:
+    """One more board for `slot`, with a MAC that none of its faults wants otherwise; another `seed` is another board.
+
+    `macs` are those of the boards there are, by slot. Raises what `check_faults` raises.
+    """
+    check_faults(tuple(macs), [(slot, fault) for fault in faults], usb=usb)
+    dice = random.Random(f"fresh board {seed}")  # noqa: S311 - reproducible, not secret
+    reused = macs[slot] if any(fault.token == "reused_mac" for fault in faults) else None
+    mac = _mac_for(faults, macs) or reused or OUI + dice.randbytes(3)
+    return _boards_of(slot, mac, faults, seed, image, OUI + dice.randbytes(3))[-1]
+
+
+def check_faults(slots: Sequence[str], faults: Sequence[tuple[str, Fault]], *, usb: bool = False) -> None:
+    """Raise ValueError for a fault on, or compared with, a slot that is not one of `slots`: those that get a board.
+
+    A fault that only USB devices have is refused but for `usb`.
+    """
     for slot, fault in faults:
+        if fault.token in USB_FAULT_TOKENS and not usb:
+            raise ValueError(f"fault {slot}:{fault}: only the adapters of `station bench --usb` have it")
         other = fault.argument if fault.token in ("twin_chip_id", "duplicate_mac") else None
         for named in (slot, other or slot):
             if named not in slots:
@@ -144,7 +171,7 @@ def check_faults(slots: Sequence[str], faults: Sequence[tuple[str, Fault]]) -> N
             raise ValueError(f"fault {slot}:{fault}: name another slot than {slot} itself")
 
 
-def _mac_for(faults: tuple[Fault, ...], macs: dict[str, bytes]) -> bytes | None:
+def _mac_for(faults: tuple[Fault, ...], macs: Mapping[str, bytes]) -> bytes | None:
     for fault in faults:
         if fault.token == "twin_chip_id" and fault.argument is not None:
             return OTHER_OUI + macs[fault.argument][3:]
@@ -158,9 +185,10 @@ def _boards_of(
 ) -> list[PlannedBoard]:
     tokens = {fault.token for fault in faults}
     there_already = image if "run_mode" in tokens else b""
-    expected = EXPECTED[faults[0].token] if faults else PASSES
+    # What comes of a fault that only a USB device has depends on when it strikes; nobody judges that here.
+    expected = EXPECTED.get(faults[0].token, PASSES) if faults else PASSES
     chip = make_chip(mac=mac, faults=faults, seed=seed, image=there_already)
-    exchange = make_chip(mac=other_mac, seed=seed + 1) if other_mac else None
+    exchange = make_chip(mac=other_mac, seed=seed + 1) if "swapped" in tokens else None
     board = PlannedBoard(slot=slot, chip=chip, expected=expected, exchange=exchange)
     if "reused_mac" not in tokens:
         return [board]

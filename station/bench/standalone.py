@@ -1,38 +1,59 @@
-"""`station bench`: only the virtual boards, their ttys linked as `DIR/<slot label>`, for any serial client.
+"""`station bench`: only the virtual boards, for any serial client: ttys linked as `DIR/<slot label>`, or USB devices.
 
 A pty has no modem lines, so closing the port is the power cycle unless the person at standard input does that by hand: one
-command per line, `typed.COMMANDS`. On SIGUSR1 and at the end each board's flash is written to `DIR/<slot label>.flash`, by the
-slot in which it began, then the counts of all programmers to `DIR/stats.json`; each file appears whole. It must never take
-away a file in DIR that is not a link.
+command per line, `typed.COMMANDS`. As USB devices the programmers have their lines, and ttys of the kernel's own;
+`DIR/slots.json` says which socket is which. On SIGUSR1 and at the end each board's flash is written to
+`DIR/<slot label>.flash`, by the slot in which it began, then the counts to `DIR/stats.json`; each file appears whole. It
+must never take away a file in DIR that is not a link.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 import signal
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from station.bench.chip import Chip
 from station.bench.faults import Fault
 from station.bench.firmware import MicroPythonHost
 from station.bench.image import make_image
 from station.bench.linked_port import LinkedPort
 from station.bench.programmer import ProgrammerKind
-from station.bench.scenario import plan
-from station.bench.typed import COMMANDS, typed_lines
+from station.bench.scenario import PlannedBoard, fresh_board, plan
+from station.bench.table import Table, write_whole
+from station.bench.table_port import TablePort
+from station.bench.typed import typed_lines
+from station.bench.usb.attached_port import AttachedPort, TowerLight
+from station.bench.usb.vhci import VhciSocket, sockets
 from station.errors import ConfigurationError
-from station.model import format_mac
 from station.properties import Gpio0, Reset
 from station.slotmap import label_number
 
 BootSwitch = Literal["rom", "run", "auto"]
-_JUMPER = {"on": True, "off": False}
+_JUMPERS: dict[BootSwitch, bool | None] = {"rom": True, "run": False, "auto": None}
+FIRST_NICE = -10
+"""The driver waits for one second for an answer to a control request, no longer."""
+TOWER_LIGHT = "tower_light"
+"""What the light is called in the files, where slots have labels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsbRequest:
+    """What is asked of USB devices.
+
+    Whether lines reach EN and GPIO0, whether there is a tower light besides, and whether programmers begin in the hand.
+    """
+
+    lines: bool
+    tower_light: bool
+    unplugged: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +62,7 @@ class StandaloneRequest:
 
     `boot` is how the jumper of every programmer is set at first: `rom` at GND, `run` off, `auto` a hand that grounds GPIO0
     for a board without a bootable image. With `keep_power` closing a port is nothing to its board, as with a real one.
+    `usb` is None for ptys.
     """
 
     slots: int
@@ -50,15 +72,18 @@ class StandaloneRequest:
     seed: int
     faults: Sequence[tuple[str, Fault]]
     keep_power: bool = False
+    usb: UsbRequest | None = None
 
     @property
     def kind(self) -> ProgrammerKind:
-        """How the programmers are built: what a pty can carry, so no lines."""
+        """How the programmers are built: a pty can carry no lines, and a USB device's board keeps its power."""
+        if self.usb is not None and self.usb.lines:
+            return ProgrammerKind()
         return ProgrammerKind(
             reset=Reset.NONE,
             gpio0=Gpio0.HAND,
-            jumper_low={"rom": True, "run": False, "auto": None}[self.boot],
-            close_cuts_power=not self.keep_power,
+            jumper_low=_JUMPERS[self.boot],
+            close_cuts_power=self.usb is None and not self.keep_power,
         )
 
 
@@ -67,36 +92,39 @@ async def run_standalone(
 ) -> None:
     """Serve the boards, and do what is typed at standard input, until `finish` is set; `say` gets what was done.
 
-    Raises `ConfigurationError` for a directory that cannot be used or a missing interpreter, and what `check_faults` raises.
+    Raises `ConfigurationError` for a directory or a controller that cannot be used or a missing interpreter, and what
+    `check_faults` raises.
     """
     labels = [label_number(number) for number in range(request.slots)]
-    boards = plan(labels, request.slots, request.seed, request.faults, make_image()).boards
-    links = _clear_directory(request.directory, labels)
-    host = MicroPythonHost(pace=request.pace)
-    await host.start()
+    usb, image = request.usb is not None, make_image()
+    boards = plan(labels, request.slots, request.seed, request.faults, image, usb=usb).boards
     # `reused_mac` is the last of its two boards: the one that wears the MAC of an earlier run with the same seed.
     first = {label: boards[label][-1] for label in labels}
-    ports = {
-        label: LinkedPort(
-            links[label],
-            first[label].chip,
-            first[label].exchange,
-            boot_firmware=host.boot,
-            kind=request.kind,
-            pace=request.pace,
-            seed=request.seed + number,
-        )
-        for number, label in enumerate(labels)
-    }
-    table = _Table(ports, {label: board.chip for label, board in first.items()}, request.directory)
+    host = MicroPythonHost(pace=request.pace)
+    places = _sockets(request, labels, say) if usb else {}
+    ports = _attached(request, first, places, host) if usb else _linked(request, first, host)
+    light = TowerLight(places[TOWER_LIGHT]) if TOWER_LIGHT in places else None
+    seeds = itertools.count(request.seed)
+
+    def fresh(label: str, faults: tuple[Fault, ...], macs: Mapping[str, bytes]) -> PlannedBoard:
+        return fresh_board(label, faults, macs=macs, seed=next(seeds), image=image, usb=usb)
+
+    table = Table(
+        ports,
+        {label: board.chip for label, board in first.items()},
+        request.directory,
+        fresh=fresh,
+        more_stats=lambda: {} if light is None else {TOWER_LIGHT: light.stats},
+    )
+    await host.start()
+    if usb:
+        _go_first()
     loop = asyncio.get_running_loop()
     # Before the first link: whoever sees a link may ask for the counts.
     loop.add_signal_handler(signal.SIGUSR1, table.dump)
     try:
         with ExitStack() as stack:
-            for port in ports.values():
-                stack.callback(port.unplug)
-                await port.plug()
+            await _plug(request, [*ports.values(), *([] if light is None else [light])], stack)
             async with asyncio.TaskGroup() as hands:
                 person = hands.create_task(_obey(table, say))
                 await finish.wait()
@@ -105,6 +133,72 @@ async def run_standalone(
     finally:
         loop.remove_signal_handler(signal.SIGUSR1)
         await host.close()
+
+
+def _go_first() -> None:
+    """Adapters do not slow down because the host has much to do."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, FIRST_NICE)
+
+
+async def _plug(request: StandaloneRequest, ports: Sequence[TablePort | TowerLight], stack: ExitStack) -> None:
+    """Plug in what begins plugged in; everything is pulled when `stack` ends."""
+    for port in ports:
+        stack.callback(port.unplug)
+        if request.usb is None or not request.usb.unplugged or isinstance(port, TowerLight):
+            await port.plug()
+
+
+def _linked(
+    request: StandaloneRequest, boards: Mapping[str, PlannedBoard], host: MicroPythonHost
+) -> dict[str, TablePort]:
+    """The programmers as ptys."""
+    links = _clear_directory(request.directory, tuple(boards))
+    return {
+        label: LinkedPort(
+            links[label],
+            board.chip,
+            board.exchange,
+            boot_firmware=host.boot,
+            kind=request.kind,
+            pace=request.pace,
+            seed=request.seed + number,
+        )
+        for number, (label, board) in enumerate(boards.items())
+    }
+
+
+def _attached(
+    request: StandaloneRequest,
+    boards: Mapping[str, PlannedBoard],
+    places: Mapping[str, VhciSocket],
+    host: MicroPythonHost,
+) -> dict[str, TablePort]:
+    """The programmers as USB devices."""
+    return {
+        label: AttachedPort(
+            places[label],
+            board.chip,
+            board.exchange,
+            boot_firmware=host.boot,
+            kind=request.kind,
+            pace=request.pace,
+            seed=request.seed + number,
+        )
+        for number, (label, board) in enumerate(boards.items())
+    }
+
+
+def _sockets(request: StandaloneRequest, labels: Sequence[str], say: Callable[[str], None]) -> dict[str, VhciSocket]:
+    """The kernel's sockets by label, said and written to `slots.json`."""
+    names = [*labels, *([TOWER_LIGHT] if request.usb is not None and request.usb.tower_light else [])]
+    places = dict(zip(names, sockets(len(names)), strict=True))
+    _clear_directory(request.directory, ())
+    written = {name: {"vhci_port": place.number, "id_path": place.id_path} for name, place in places.items()}
+    write_whole(request.directory / "slots.json", msgspec.json.format(msgspec.json.encode(written), indent=2) + b"\n")
+    for name, place in places.items():
+        say(f"{name}: vhci port {place.number}, ID_PATH {place.id_path}")
+    return places
 
 
 def _clear_directory(directory: Path, labels: Sequence[str]) -> dict[str, Path]:
@@ -126,7 +220,7 @@ def _clear_directory(directory: Path, labels: Sequence[str]) -> dict[str, Path]:
     return links
 
 
-async def _obey(table: _Table, say: Callable[[str], None]) -> None:
+async def _obey(table: Table, say: Callable[[str], None]) -> None:
     """Do what is typed, line by line, and say what came of it."""
     async for line in typed_lines():
         if not line.split():
@@ -135,81 +229,3 @@ async def _obey(table: _Table, say: Callable[[str], None]) -> None:
             say(await table.do(line))
         except (ValueError, OSError) as refused:
             say(f"{line.strip()}: {refused}")
-
-
-class _Table:
-    """The programmers and boards that lie on the table, and what a hand can do with them."""
-
-    def __init__(self, ports: dict[str, LinkedPort], boards: dict[str, Chip], directory: Path) -> None:
-        self._ports, self._boards, self._directory = ports, boards, directory
-        self._deeds = {"unplug": self._unplug, "lift": self._lift, "seat": self._seat, "jumper": self._jumper}
-
-    async def do(self, line: str) -> str:
-        """Do what one line says and return what was done; ValueError says why not."""
-        verb, *words = line.split()
-        if verb == "plug":
-            (label,) = _words(words, "plug SLOT", 1)
-            await self._port(label).plug()
-            return f"{label}: plugged in"
-        if verb not in self._deeds:
-            raise ValueError(f"no such command; the commands are: {', '.join(COMMANDS)}")
-        return self._deeds[verb](words)
-
-    def _unplug(self, words: list[str]) -> str:
-        (label,) = _words(words, "unplug SLOT", 1)
-        self._port(label).unplug()
-        return f"{label}: unplugged"
-
-    def _lift(self, words: list[str]) -> str:
-        (label,) = _words(words, "lift SLOT", 1)
-        chip = self._port(label).programmer.lift()
-        if chip is None:
-            raise ValueError(f"there is no board in {label}")
-        return f"{label}: empty, the board {format_mac(chip.mac)} is in your hand"
-
-    def _seat(self, words: list[str]) -> str:
-        label, name = _words(words * 2 if len(words) == 1 else words, "seat SLOT [BOARD]", 2)
-        port, chip = self._port(label), self._boards.get(name)
-        if chip is None:
-            raise ValueError(f"there is no board {name}; boards are called by the slots in which they began")
-        if port.programmer.chip is not None:
-            raise ValueError(f"there is a board in {label} already")
-        for other, its_port in self._ports.items():
-            if its_port.programmer.chip is chip:
-                raise ValueError(f"the board {name} is in {other}")
-        port.programmer.seat(chip)
-        return f"{label}: has the board {name}, {format_mac(chip.mac)}"
-
-    def _jumper(self, words: list[str]) -> str:
-        label, setting = _words(words, "jumper SLOT on|off", 2)
-        port = self._port(label)
-        if setting not in _JUMPER:
-            raise ValueError(f"the jumper is on or off, not {setting!r}")
-        port.programmer.jumper_low = _JUMPER[setting]
-        return f"{label}: GPIO0 is {'at GND' if _JUMPER[setting] else 'free'} when the board next gets power"
-
-    def _port(self, label: str) -> LinkedPort:
-        if label not in self._ports:
-            raise ValueError(f"there is no slot {label}; the slots are: {', '.join(self._ports)}")
-        return self._ports[label]
-
-    def dump(self) -> None:
-        """Write what is in every flash, and last the counts."""
-        for label, chip in self._boards.items():
-            _write(self._directory / f"{label}.flash", bytes(chip.flash.data))
-        stats = {label: asdict(port.programmer.stats) for label, port in self._ports.items()}
-        _write(self._directory / "stats.json", msgspec.json.format(msgspec.json.encode(stats), indent=2) + b"\n")
-
-
-def _words(words: list[str], usage: str, count: int) -> list[str]:
-    """The words after a command; ValueError when there are not so many."""
-    if len(words) != count:
-        raise ValueError(f"write {usage}")
-    return words
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace the file, whole: who waits for it must never see half of it."""
-    draft = path.with_name(f"{path.name}.new")
-    draft.write_bytes(content)
-    draft.replace(path)

@@ -12,11 +12,12 @@ import sys
 from collections.abc import AsyncIterator
 
 COMMANDS: dict[str, str] = {
-    "plug SLOT": "plug the programmer in",
-    "unplug SLOT": "pull it out",
+    "plug SLOT…": "plug programmers in",
+    "unplug SLOT…": "pull them out, all in one go",
     "jumper SLOT on|off": "ground GPIO0 or not, from the next time the board gets power",
     "lift SLOT": "take the board out, the programmer stays",
     "seat SLOT [BOARD]": "put a board in; it is called by the slot in which it began",
+    "board SLOT [FAULT…]": "put a fresh board in, with these faults; the slot's own board is it from then on",
 }
 """What a person may type, and what it does."""
 CHUNK_BYTES = 4096

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import math
 import socket
 import sys
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from station.panel.server import Address
 
 MOST_VIRTUAL_SLOTS = 64
+USB_DIRECTORY = Path("/run/station-bench")
 LOG_COLUMNS = 140
 """How wide tables are where standard error is a file."""
 
@@ -53,12 +55,12 @@ class PaceType(click.FloatRange):
         return self.fail(f"{value!r} is no number", param, ctx) if math.isnan(pace) else pace
 
 
-def _check_faults(faults: tuple[tuple[str, Fault], ...], board_count: int) -> None:
+def _check_faults(faults: tuple[tuple[str, Fault], ...], board_count: int, *, usb: bool = False) -> None:
     """A fault on a slot without a board is wrong usage; said before anything starts."""
     from station.bench.scenario import check_faults
 
     try:
-        check_faults([label_number(number) for number in range(board_count)], faults)
+        check_faults([label_number(number) for number in range(board_count)], faults, usb=usb)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
@@ -225,15 +227,56 @@ def _run_demo(request: DemoRequest, directory: Path) -> DemoResult:
 
 
 def _bench_help() -> str:
+    from station.bench.faults import USB_FAULT_TOKENS
     from station.bench.typed import COMMANDS
 
     lines = "\n".join(f"  {command:<20} {text}" for command, text in COMMANDS.items())
-    return f"\b\nCommands, typed while it runs:\n{lines}\n\n{_fault_help()}"
+    usb = "\n".join(f"  {token:<18} {text}" for token, text in USB_FAULT_TOKENS.items())
+    return f"\b\nCommands, typed while it runs:\n{lines}\n\n{_fault_help()}\n\n\b\nOf USB devices only:\n{usb}"
+
+
+def _small_image(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
+    """Write the image and end, whatever else was asked."""
+    del parameter
+    if path is None:
+        return
+    from station.bench.image import SMALL_IMAGE_BYTES, make_image
+
+    image = make_image(size_bytes=SMALL_IMAGE_BYTES)
+    try:
+        path.write_bytes(image)
+    except OSError as error:
+        raise ConfigurationError(
+            file=str(path), problem=f"cannot be written ({error.strerror})", fix="name a file you may write"
+        ) from None
+    click.echo(f"{path}: {len(image)} bytes, sha256 {hashlib.sha256(image).hexdigest()}")
+    context.exit()
 
 
 @click.command(epilog=_bench_help())
 @slots_option
-@click.option("--dir", "directory", type=click.Path(path_type=Path), required=True, help="Where the ttys are linked.")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path),
+    help="Where the ttys are linked; with --usb where slots.json is written. [default with --usb: /run/station-bench]",
+)
+@click.option(
+    "--usb",
+    is_flag=True,
+    help="CH340s on the kernel's virtual USB host (vhci_hcd), for the installed station; as root.",
+)
+@click.option("--tower-light", is_flag=True, help="One more CH340 that is no programmer; only with --usb.")
+@click.option("--unplugged", is_flag=True, help="All programmers begin in the hand; only with --usb.")
+@click.option(
+    "--small-image",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=_small_image,
+    expose_value=False,
+    is_eager=True,
+    metavar="FILE",
+    help="Write a firmware image of 48 KB that the boards boot to FILE, for slow lines, and end.",
+)
 @click.option(
     "--wiring",
     type=click.Choice(["auto", "manual", "fixture"]),
@@ -257,7 +300,10 @@ def _bench_help() -> str:
 @fault_option
 def bench(
     slot_count: int,
-    directory: Path,
+    directory: Path | None,
+    usb: bool,  # noqa: FBT001 - click passes flags so
+    tower_light: bool,  # noqa: FBT001
+    unplugged: bool,  # noqa: FBT001
     wiring: str,
     boot: str | None,
     keep_power: bool,  # noqa: FBT001 - click passes flags so
@@ -265,11 +311,19 @@ def bench(
     seed: int,
     faults: tuple[tuple[str, Fault], ...],
 ) -> None:
-    """Run only virtual boards, for any serial client; their ttys are linked as DIR/A1, DIR/A2 and so on."""
-    from station.bench.standalone import StandaloneRequest, run_standalone
+    """Run only virtual boards, for any serial client; their ttys are linked as DIR/A1, DIR/A2 and so on.
+
+    With --usb they are USB devices instead, each in the same socket for every plug.
+    """
+    from station.bench.standalone import StandaloneRequest, UsbRequest, run_standalone
     from station.daemon import finish_on_signals
 
-    _check_faults(faults, slot_count)
+    if directory is None and not usb:
+        raise click.UsageError("Missing option '--dir'.")
+    if (tower_light or unplugged) and not usb:
+        raise click.UsageError("--tower-light and --unplugged go with --usb only")
+    directory = directory or USB_DIRECTORY
+    _check_faults(faults, slot_count, usb=usb)
     request = StandaloneRequest(
         slots=slot_count,
         directory=directory,
@@ -278,7 +332,9 @@ def bench(
         seed=seed,
         faults=faults,
         keep_power=keep_power or wiring == "fixture",
+        usb=UsbRequest(lines=wiring == "auto", tower_light=tower_light, unplugged=unplugged) if usb else None,
     )
+    where = "as USB devices" if usb else f"from {directory / label_number(0)} on"
 
     def say(text: str) -> None:
         click.echo(text, err=True)
@@ -286,7 +342,7 @@ def bench(
     async def main() -> None:
         finish = asyncio.Event()
         finish_on_signals(finish)
-        say(f"{slot_count} boards from {directory / label_number(0)} on, until Ctrl-C or SIGTERM")
+        say(f"{slot_count} boards {where}, until Ctrl-C or SIGTERM")
         await run_standalone(request, finish=finish, say=say)
 
     asyncio.run(main())

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from station.bench.chip import check_image, make_chip
-from station.bench.image import Variant, check_trailer, describe_image, make_image
+from station.bench.image import SMALL_IMAGE_BYTES, Variant, check_trailer, describe_image, make_image
 
 IMAGE = make_image()
 VARIANTS: tuple[tuple[Variant, str], ...] = (
@@ -33,6 +33,17 @@ def test_image_passes_the_checks_of_micropython_and_of_the_rom(variant: Variant)
     assert hashlib.md5(image[4:-16]).digest() == image[-16:]  # noqa: S324 - MicroPython's choice
     assert check_trailer(image).holds
     assert rom_accepts(image)
+
+
+def test_the_small_image_is_a_whole_one() -> None:
+    """What `station bench --small-image` writes is below 100 KB, starts, holds its trailer and names its release."""
+    image = make_image(size_bytes=SMALL_IMAGE_BYTES)
+    assert len(image) == SMALL_IMAGE_BYTES < 100_000
+    assert check_trailer(image).holds
+    assert rom_accepts(image)
+    found = describe_image(image)
+    assert found is not None
+    assert (found.release, found.filesystem_sectors) == ("1.27.0", (0x99, 98))
 
 
 @settings(deadline=None, max_examples=60)

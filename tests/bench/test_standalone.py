@@ -138,7 +138,7 @@ def test_a_person_plays_a_fixture(tmp_path: Path) -> None:
 def test_what_cannot_be_done_is_refused_in_words(tmp_path: Path) -> None:
     """The bench says what is wrong, names what is accepted, and goes on."""
     with running(tmp_path) as bench:
-        bench.type("dance", "dance: no such command; the commands are: plug SLOT, unplug SLOT, jumper SLOT on|off")
+        bench.type("dance", "dance: no such command; the commands are: plug SLOT…, unplug SLOT…, jumper SLOT on|off")
         bench.type("plug A1", "plug A1: A1 is plugged in already")
         bench.type("plug Z9", "there is no slot Z9; the slots are: A1, A2")
         bench.type("jumper A1 maybe", "the jumper is on or off, not 'maybe'")
@@ -150,6 +150,45 @@ def test_what_cannot_be_done_is_refused_in_words(tmp_path: Path) -> None:
         (tmp_path / "A1").unlink()
         bench.type("plug A1", "A1: plugged in")
         assert bench.loader_says("A1").startswith(FIRST_MAC)
+        assert bench.end() == 0
+
+
+def test_several_programmers_move_in_one_go(tmp_path: Path) -> None:
+    """`unplug` and `plug` take as many slots as there are, and do nothing when one of them is wrong."""
+    with running(tmp_path) as bench:
+        bench.type("unplug A1 Z9", "there is no slot Z9")
+        assert (tmp_path / "A1").is_symlink()
+        bench.type("unplug A1 A2", "A1, A2: unplugged")
+        assert not any((tmp_path / label).is_symlink() for label in ("A1", "A2"))
+        bench.type("plug A2", "A2: plugged in")
+        bench.type("plug A1 A2", "A2 is plugged in already")
+        assert not (tmp_path / "A1").is_symlink()
+        bench.type("unplug A2", "A2: unplugged")
+        bench.type("plug A1 A2", "A1, A2: plugged in")
+        assert bench.loader_says("A1") != bench.loader_says("A2")
+        assert bench.end() == 0
+
+
+def test_a_fresh_board_takes_the_place_of_another(tmp_path: Path) -> None:
+    """`board` puts one in with a MAC and faults of its own, where nothing has power; what is wrong is said in words."""
+    with running(tmp_path, "--wiring", "manual", "--keep-power") as bench:
+        first, second = bench.loader_says("A1"), bench.loader_says("A2")
+        bench.type("board A1", "unplug the programmer, or lift the board")
+        bench.type("board", "write board SLOT [FAULT…]")
+        bench.type("unplug A1", "A1: unplugged")
+        bench.type("board A1 bad_luck", "unknown fault 'bad_luck'")
+        bench.type("board A1 usb_limited", "only the adapters of `station bench --usb` have it")
+        bench.type("board A1 twin_chip_id@Z9", "slot Z9 has no board")
+        bench.type("board A1", "A1: has a fresh board")
+        bench.type("plug A1", "A1: plugged in")
+        assert bench.loader_says("A1") not in ("", first, second)
+        bench.type("unplug A1", "A1: unplugged")
+        bench.type("board A1 duplicate_mac@A2", f"A1: has a fresh board, {second}")
+        bench.type("plug A1", "A1: plugged in")
+        assert bench.loader_says("A1") == second
+        bench.type("lift A2", "A2: empty")
+        bench.type("board A2 no_answer", "A2: has a fresh board")
+        assert bench.loader_says("A2") == ""
         assert bench.end() == 0
 
 

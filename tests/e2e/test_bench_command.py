@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from station.bench.scenario import plan
+from station.bench.usb.vhci import CONTROLLER
 from station.demo import write_demo_recipe
 from station.model import format_mac
 from station.recipe import Recipe, load_recipe
@@ -194,6 +196,26 @@ def _leads_elsewhere(link: Path, first: Path) -> Path | None:
     except FileNotFoundError:
         return None
     return now if now != first else None
+
+
+def test_a_small_image_is_written_for_slow_lines(tmp_path: Path) -> None:
+    """`--small-image` writes an image that a recipe takes, says its sha256 and ends without a bench."""
+    said = station("bench", "--small-image", tmp_path / "small.bin")
+    assert said.code == 0, said.err
+    sha256 = hashlib.sha256((tmp_path / "small.bin").read_bytes()).hexdigest()
+    assert said.out == f"{tmp_path / 'small.bin'}: 49152 bytes, sha256 {sha256}\n"
+    (tmp_path / "recipe.toml").write_text(f'[firmware]\npath = "small.bin"\nsha256 = "{sha256}"\n')
+    assert station("recipe", "check", tmp_path / "recipe.toml").code == 0
+    nowhere = tmp_path / "no" / "small.bin"
+    assert f"{nowhere}: cannot be written" in station("bench", "--small-image", nowhere).refused(78)
+
+
+@pytest.mark.skipif(CONTROLLER.exists(), reason="this kernel has vhci_hcd: the real devices are tested in acceptance")
+def test_usb_without_a_virtual_host_controller_is_refused(tmp_path: Path) -> None:
+    """`--usb` on a kernel without vhci_hcd: 78, and the one command that helps."""
+    said = station("bench", "--usb", "--slots", 1, "--dir", tmp_path / "ports").refused(78)
+    assert "sudo modprobe vhci_hcd" in said
+    assert not (tmp_path / "ports").exists()
 
 
 def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
