@@ -523,6 +523,39 @@ def test_a_prompt_that_runs_nothing_is_garbage():
     assert clock.now == pytest.approx(40)
 
 
+class LateLine(ScriptedLine):
+    """A line on which everything that a board answers arrives late: what a very busy machine makes of it."""
+
+    late_s = 0.0
+
+    def send(self, data: bytes) -> None:
+        """To the board; its answer comes late, in order."""
+        self._happen(self.clock.now)
+        self.events.append((self.clock.now + self.late_s, self.board.take(data)))
+
+
+def late_repl(late_s: float) -> tuple[RawRepl, Clock]:
+    """A REPL conversation with a good board over a slow machine."""
+    clock = Clock()
+    line = LateLine(Interpreter(), clock)
+    line.late_s = late_s
+    return RawRepl(line, Stop(), clock), clock
+
+
+def test_a_patient_deadline_waits_longer_for_each_answer():
+    """Where the deadline is long because the machine is slow, a late answer is an answer."""
+    repl, _ = late_repl(12)
+    assert "MicroPython v" in repl.await_prompt(100)
+
+
+def test_late_answers_are_not_counted_as_nonsense():
+    """Answers to earlier questions that come too late do not end the wait: it goes on to the deadline."""
+    repl, clock = late_repl(6)
+    with pytest.raises(ReplGarbage):
+        repl.await_prompt(40)
+    assert clock.now == pytest.approx(40)
+
+
 @pytest.mark.parametrize("answer", NONSENSE)
 def test_a_run_with_a_false_answer_is_garbage(answer):
     """An answer that does not carry this run's nonce is garbage, even when it says PASS."""
