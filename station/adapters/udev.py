@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ DRAIN_EVENTS_MAX = 1000
 """So many events are taken in one go; the loop calls again for the rest."""
 REOPEN_AFTER_S = 1.0
 TEXT_CHARS_MAX = 64
+_UDEV_ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 # What a device that vanishes in the middle, or was never whole, can throw at its reader.
 _ODD_DEVICE = (OSError, LookupError, ValueError, pyudev.DeviceNotFoundError)
 
@@ -125,7 +127,7 @@ class UdevWatcher:
             generation=_generation(tty, adapter, initialized_usec),
             usb_id=usb_id,
             adapter_version=_text(adapter, "bcdDevice"),
-            product=_text(adapter, "product"),
+            product=_product(tty, adapter),
             hub_path=adapter.sys_name.partition("-")[2],
         )
 
@@ -179,7 +181,23 @@ def _ignore_hint() -> None:
 def _text(device: pyudev.Device, attribute: str) -> str:
     """Return a sysfs attribute as printable text, capped: descriptors are whatever the adapter's maker burnt in."""
     raw = device.attributes.get(attribute) or b""
-    text = raw[: 4 * TEXT_CHARS_MAX].decode("utf-8", errors="replace").strip()
+    return _printable(raw[: 4 * TEXT_CHARS_MAX].decode("utf-8", errors="replace"))
+
+
+def _product(tty: pyudev.Device, adapter: pyudev.Device) -> str:
+    """Return what the adapter calls itself, as udev wrote it down; from sysfs only where udev did not.
+
+    The kernel's `product` waits for the device's lock (drivers/usb/core/sysfs.c, usb_string_attr). While an adapter that
+    was pulled mid-write is taken away, somebody holds that for half a minute, and the event loop would stand still.
+    """
+    encoded = tty.properties.get("ID_MODEL_ENC")
+    if encoded is None:
+        return _text(adapter, "product")
+    return _printable(_UDEV_ESCAPE.sub(lambda found: chr(int(found[1], 16)), encoded))
+
+
+def _printable(said: str) -> str:
+    text = said.strip()
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)[:TEXT_CHARS_MAX]
 
 
