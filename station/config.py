@@ -147,6 +147,17 @@ class LightSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     lamp_test_s: NotNegative = 1.0
 
 
+class BackupSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[backup]`: the second place for records, configuration, slot map and recipes."""
+
+    directory: str = ""
+    """Where backups and the journal of finished jobs go; empty: nowhere, and `station doctor` warns."""
+    keep: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 30
+    """So many backups stay; older ones are deleted after a new one was read back."""
+    warn_after_h: Positive = 26.0
+    """A newest backup older than this is a warning in doctor, on the page and in the metrics."""
+
+
 class ShutdownSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[shutdown]`: what SIGTERM gives running jobs."""
 
@@ -169,6 +180,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     database: DatabaseSection = DatabaseSection()
     log: LogSection = LogSection()
     light: LightSection = LightSection()
+    backup: BackupSection = BackupSection()
     shutdown: ShutdownSection = ShutdownSection()
 
     @property

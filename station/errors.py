@@ -27,6 +27,7 @@
     │   ├── FilesystemCorrupt     the firmware refuses to make its filesystem
     │   └── NothingBoots          silence where the firmware should start
     ├── RecordsUnwritable         the database cannot take a row now
+    ├── BackupFailed              a backup cannot be made, read back or put back: names file, problem and fix (exit 74)
     ├── ImageChanged              recipe or image differ from what was loaded
     └── JobEnded                  the job is over for a reason of the closed list
     BaseException
@@ -171,6 +172,14 @@ class NothingBoots(ReplError):
 
 class RecordsUnwritable(StationError):
     """The database cannot take a row now (full, read-only, locked, corrupt); nothing may turn green."""
+
+
+class BackupFailed(StationError):
+    """A backup cannot be made, does not hold, or cannot be put back; the message is meant for a person."""
+
+    def __init__(self, *, file: str, problem: str, fix: str) -> None:
+        self.file, self.problem, self.fix = file, problem, fix
+        super().__init__(f"{file}: {problem}. Fix: {fix}")
 
 
 class ImageChanged(StationError):

@@ -61,6 +61,12 @@ EXPECTED: tuple[tuple[StationError, str | None, str, str], ...] = (
         "station_bug",
         "ConfigurationError: f: p. Fix: x",
     ),
+    (
+        errors.BackupFailed(file="f", problem="p", fix="x"),
+        "ERROR",
+        "station_bug",
+        "BackupFailed: f: p. Fix: x",
+    ),
     (StationError("who knows"), "ERROR", "station_bug", "StationError: who knows"),
 )
 

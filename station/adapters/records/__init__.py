@@ -8,12 +8,28 @@ from __future__ import annotations
 
 from station.adapters.records.board_report import BoardHistory, board_histories, board_report, pending_report
 from station.adapters.records.boards import BoardEvent, BoardEventRow
+from station.adapters.records.copying import (
+    Contents,
+    JobMark,
+    KeptJob,
+    as_json,
+    copy_records,
+    examine,
+    from_json,
+    job_marks,
+    kept_jobs,
+    under_way,
+)
 from station.adapters.records.database import Database, new_id, utc_now
 from station.adapters.records.engine import make_engine
+from station.adapters.records.lock import StationLock
+from station.adapters.records.looking import database_path, last_failed_transcripts, last_jobs, require_usable
 from station.adapters.records.lots import LotRequest, RecipeRow, RejectReason, RejectRow
-from station.adapters.records.migrate import check, require_file, upgrade
+from station.adapters.records.merging import Merged, merge_jobs
+from station.adapters.records.migrate import check, head, knows, require_file, upgrade
 from station.adapters.records.rendering import render
 from station.adapters.records.report import YIELD_FORMULA, Report, jobs_report, yield_report
+from station.adapters.records.slot_health import SlotHealth, slots_health
 from station.adapters.records.visits import VisitRow
 
 __all__ = [
@@ -21,22 +37,43 @@ __all__ = [
     "BoardEvent",
     "BoardEventRow",
     "BoardHistory",
+    "Contents",
     "Database",
+    "JobMark",
+    "KeptJob",
     "LotRequest",
+    "Merged",
     "RecipeRow",
     "RejectReason",
     "RejectRow",
     "Report",
+    "SlotHealth",
+    "StationLock",
     "VisitRow",
+    "as_json",
     "board_histories",
     "board_report",
     "check",
+    "copy_records",
+    "database_path",
+    "examine",
+    "from_json",
+    "head",
+    "job_marks",
     "jobs_report",
+    "kept_jobs",
+    "knows",
+    "last_failed_transcripts",
+    "last_jobs",
     "make_engine",
+    "merge_jobs",
     "new_id",
     "pending_report",
     "render",
     "require_file",
+    "require_usable",
+    "slots_health",
+    "under_way",
     "upgrade",
     "utc_now",
     "yield_report",

@@ -72,7 +72,7 @@ def board_report(url: str, mac_or_chip_id: str) -> Report:
     """
     mac, chip_ids = parse_board_key(mac_or_chip_id)
     with reading(url) as connection:
-        rows = _detailed(connection, _of_board(mac, chip_ids))
+        rows = detailed(connection, _of_board(mac, chip_ids))
         events = _events(connection, (mac,) if mac else macs_of(connection, chip_ids))
     boards = {row["mac"] for row in rows if row["mac"]}
     notes = [f"{len(boards)} boards share this number: {', '.join(sorted(boards))}"] if len(boards) > 1 else []
@@ -115,7 +115,7 @@ def _history(connection: Connection, mac: str) -> BoardHistory:
     return BoardHistory(
         mac=mac,
         known=known_board(connection, mac),
-        jobs=report_of_jobs(_detailed(connection, _of_board(mac, ()))),
+        jobs=report_of_jobs(detailed(connection, _of_board(mac, ()))),
         events=Report(columns=_EVENT_COLUMNS, rows=_events(connection, (mac,))),
         findings=Report(columns=_FINDING_COLUMNS, narrow=_FINDING_COLUMNS[:-1], rows=tuple(findings)),
     )
@@ -125,10 +125,10 @@ def _of_board(mac: str, chip_ids: tuple[int, ...]) -> ColumnElement[bool]:
     return (job.c.board_mac == mac) | (job.c.observed_mac == mac) if mac else job.c.chip_id.in_(chip_ids)
 
 
-def _detailed(connection: Connection, of_board: ColumnElement[bool]) -> tuple[dict[str, Any], ...]:
-    """Oldest first."""
-    found = connection.execute(JOBS.where(of_board).order_by(job.c.sequence)).all()
-    details = jobs.committed(connection, select(job.c.id).where(of_board).order_by(job.c.sequence))
+def detailed(connection: Connection, wanted: ColumnElement[bool]) -> tuple[dict[str, Any], ...]:
+    """Return the wanted jobs with their phases and measurements, oldest first."""
+    found = connection.execute(JOBS.where(wanted).order_by(job.c.sequence)).all()
+    details = jobs.committed(connection, select(job.c.id).where(wanted).order_by(job.c.sequence))
     return tuple(
         {
             **job_row(row),

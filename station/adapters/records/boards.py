@@ -80,7 +80,7 @@ def known_board(connection: Connection, mac: str) -> KnownBoard | None:
             mac=mac,
             flash_id=flash_ids[0] if flash_ids else None,
             attempts=sum(row.flash_touched for row in jobs),
-            judged_attempts=sum(row.flash_touched and row.outcome in _JUDGED for row in since_pass),
+            judged_attempts=sum(row.flash_touched and _is_judged(row) for row in since_pass),
             passes=tuple(_pass_of(row) for row in jobs if _is_pass(row)),
             attempts_since_pass=sum(row.flash_touched for row in after_pass),
             errors=frozenset((row.reason, row.slot) for row in since_pass if row.outcome == Outcome.ERROR),
@@ -155,6 +155,11 @@ def _jobs_of(connection: Connection, mac: str) -> Sequence[AnyRow]:
     )
     of_board = select(*columns).join(lot, lot.c.id == job.c.lot_id).where(job.c.board_mac == mac)
     return connection.execute(of_board.order_by(job.c.sequence.desc())).all()
+
+
+def _is_judged(row: AnyRow) -> bool:
+    """Whether it counts against the board: what a disturbed hub cut off does not, however often."""
+    return row.outcome in _JUDGED and row.reason != Reason.HUB_DISTURBED
 
 
 def _is_pass(row: AnyRow) -> bool:

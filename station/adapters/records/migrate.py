@@ -76,8 +76,18 @@ def require_current(state: SchemaState, file: Path) -> None:
         raise ConfigurationError(file=str(file), problem=f"the database {problem}", fix=fix)
 
 
-def upgrade(url: str) -> str:
-    """Create the tables, or bring them to the newest schema; return its revision.
+def head() -> str:
+    """Return the revision of the newest schema, the one that this station needs."""
+    return str(ScriptDirectory.from_config(_config()).get_current_head())
+
+
+def knows(revision: str) -> bool:
+    """Whether this station has the migrations up to this revision: it is its own, or an older one."""
+    return revision in {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+
+
+def upgrade(url: str, revision: str = "head") -> str:
+    """Create the tables, or bring them to the newest schema or to `revision`; return what the newest is.
 
     Raises `ConfigurationError` for a newer schema, a foreign file or a missing directory, and `RecordsUnwritable`.
     """
@@ -91,7 +101,7 @@ def upgrade(url: str) -> str:
             require_current(state, file)
         config = _config()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
         broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
         if broken:
             raise RecordsUnwritable(f"{len(broken)} rows would refer to nothing after the upgrade ({file})")

@@ -94,6 +94,14 @@ def test_attempts_touched_flash_and_judged_ones_blamed_the_board_since_its_last_
     assert found.errors == {("link_lost", "A3")}
 
 
+def test_what_a_disturbed_hub_cut_off_is_an_attempt_that_judged_nobody(database: Database, lot: Lot) -> None:
+    """However often the hub went under a board, it has all its chances left."""
+    for number in range(5):
+        record(database, f"job-{number}", lot, replace(ERROR, reason="hub_disturbed"))
+    found = known(database)
+    assert (found.attempts, found.judged_attempts) == (5, 0)
+
+
 def test_a_pass_that_flashed_nothing_is_no_pass_of_ours(database: Database, lot: Lot) -> None:
     """A test of a board in run mode is not among the passes, and does not wipe out what was judged before."""
     record(database, "job-1", lot, FAILED)
