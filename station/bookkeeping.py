@@ -17,14 +17,26 @@ from pathlib import Path
 import structlog
 
 from station.errors import ConfigurationError, ImageChanged, RecordsUnwritable
-from station.model import CommittedJob, JobEnd, JobStart, JobState, Lot, LotState, PendingJob, Plug, format_chip_id
+from station.model import (
+    CommittedJob,
+    JobEnd,
+    JobStart,
+    JobState,
+    Light,
+    Lot,
+    LotState,
+    PendingJob,
+    Plug,
+    format_chip_id,
+)
 from station.ports import Books, Gauges
 from station.properties import ANY_SLOT, Learned, SlotProperties
 from station.reasons import Reason, words_for
 from station.recipe import Recipe, check_unchanged
 from station.slotmap import remember
+from station.slotwords import Texts
 from station.views import PendingView
-from station.visit import Held, write_down
+from station.visit import Finding, Held, VisitResult, write_down
 
 log = structlog.get_logger()
 
@@ -108,6 +120,42 @@ class Bookkeeping:
             waiting for waiting in self.pending if waiting.id != job.id or job.state is JobState.PENDING
         )
         self.some_pending = bool(self.pending) or job.state is JobState.PENDING
+
+    def visit_ended(self, plug: Plug, result: VisitResult, light: Light, texts: Texts) -> None:
+        """A visit ended, and its slot shows `light` and `texts` now: log it, and take from it what holds for the bench."""
+        match result:
+            case CommittedJob():
+                self.job_ended(result)
+                say = log.info if light is Light.PASS else log.warning
+                say(
+                    "job.ended",
+                    slot=plug.slot,
+                    job=result.id,
+                    mac=result.mac,
+                    state=result.state,
+                    outcome=result.outcome,
+                    reason=result.reason,
+                    detail=result.detail,
+                    words=texts.words,
+                    deed=texts.deed,
+                )
+            case Finding():
+                self._gauges.visit_finding(result.reason)
+                log.warning(
+                    "visit.found",
+                    slot=plug.slot,
+                    reason=result.reason,
+                    detail=result.detail,
+                    words=texts.words,
+                    deed=texts.deed,
+                )
+                self.writable &= result.reason is not Reason.RECORDS_UNWRITABLE
+                if result.reason is Reason.IMAGE_CHANGED:
+                    self.image_changed = result.detail
+            case Held():
+                self.hold(plug, result)
+                row = result.rows[0]
+                log.error("job.held", slot=plug.slot, job=row.start.id, outcome=row.end.outcome)
 
     def hold(self, plug: Plug, held: Held) -> None:
         """Keep a result that the records could not take."""

@@ -132,6 +132,9 @@ async def make_by_hand(
         tools = make_tools(
             config, database, flasher, opener, facts, Metrics(new_registry(), host=facts(), slots=[SLOT])
         )
+        if request.baud is not None:
+            # A person asks for this rate at this one board; what a slot may do by itself is another matter.
+            tools = replace(tools, allowed_rates=lambda _plug, ladder: ladder)
         visit = _visit(config, request, recipe, database)
         result = await _run(visit, tools, tell, finish)
         if isinstance(result, Held):

@@ -12,7 +12,7 @@ import functools
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
 
 import structlog
@@ -20,23 +20,31 @@ import structlog
 from station.adapters.esp8266 import EsptoolFlasher
 from station.adapters.host import host_facts, only_daemon
 from station.adapters.metrics import Metrics, new_registry
-from station.adapters.notify import notify
-from station.adapters.records import Database, LotRequest, RecipeRow, new_id, utc_now
+from station.adapters.notify import notify, watchdog_s
+from station.adapters.records import Database, LotRequest, RecipeRow, database_path, new_id, utc_now
 from station.adapters.repl import RawRepl
+from station.adapters.second_place import SecondPlace
 from station.bookkeeping import count_job
 from station.claims import Claims
 from station.config import Config
+from station.doctor import WORDS, Examine, go_round
 from station.floor import TICK_S, Floor
-from station.model import HostFacts, Lot
+from station.model import HostFacts, JobEnd, JobStart, Lot, Plug
 from station.panel.app import make_app, make_metrics_app
 from station.panel.server import Address, serve
 from station.ports import LightDriver, LineOpener, ProgrammerWatcher
+from station.qualification import Qualification, adapter_kind, ladder_for, why_left_out
+from station.qualification import load as load_qualification
 from station.recipe import Recipe, load_recipe
 from station.slotmap import load_slot_map
 from station.visit import Tools
 
 BOOKS_S = 2.0
-WATCHDOG_S = 5.0
+PINGS = 3
+"""So many signs of life are sent in the time in which systemd wants one."""
+LOOKS_MISSED = 3
+"""After so many missed looks at who is plugged in no sign of life is sent any more, but never within `LOOKS_MISSED_S`."""
+LOOKS_MISSED_S = 15.0
 log = structlog.get_logger()
 
 
@@ -53,12 +61,15 @@ async def run_station(
     opener: LineOpener,
     lights: Sequence[LightDriver] = (),
     finish: asyncio.Event,
+    examine: Examine | None = None,
     dropped_log_lines: Callable[[], int] = lambda: 0,
     ready: Callable[[Floor, Address], None] = lambda _floor, _address: None,
 ) -> None:
     """Run the station until `finish` is set; raises `ConfigurationError` before anything is plugged or served.
 
-    `file` names the configuration in errors. `ready` is called once when the page is up and what is plugged in was seen.
+    `file` names the configuration in errors. `examine` is the doctor, asked in a thread at start and on its rounds; None,
+    where machine and programmers are not real, asks nobody. `ready` is called once when the page is up and what is plugged
+    in was seen.
     """
     recipe = load_work(config)
     slot_map = load_slot_map(config)
@@ -66,20 +77,21 @@ async def run_station(
         stack.enter_context(only_daemon(config.state_dir))
         flasher = EsptoolFlasher()
         facts = functools.partial(host_facts, config.station_id, flasher.version)
-        metrics = Metrics(new_registry(), host=facts(), slots=slot_map)
+        metrics = Metrics(new_registry(), host=facts(), slots=slot_map, checks=WORDS)
         database = stack.enter_context(
             Database.open(
                 config.database_url, exclusive=True, station_id=config.station_id, on_write=metrics.database_write
             )
         )
         _recover(database)
+        second = stack.enter_context(_second_place(config))
         floor = Floor(
             config=config,
             slot_map=slot_map,
             recipe=recipe,
             lot=_lot_at_start(config, database, recipe),
             watcher=watcher,
-            tools=make_tools(config, database, flasher, opener, facts, metrics),
+            tools=make_tools(config, database, flasher, opener, facts, metrics, second),
             books=database,
             gauges=metrics,
             lights=lights,
@@ -89,8 +101,8 @@ async def run_station(
         if config.metrics.listen:
             office = serve(make_metrics_app(metrics), config.metrics.listen, key="metrics.listen", file=file)
             await stack.enter_async_context(office)
-        note_drops = functools.partial(_note_drops, metrics, dropped_log_lines)
-        await stack.enter_async_context(_running(floor, config, watcher, finish, note_drops))
+        note = functools.partial(_note, metrics, dropped_log_lines, second)
+        await stack.enter_async_context(_running(floor, config, watcher, finish, note, examine))
         log.info("station.ready", page=f"http://{address}/", slots=len(slot_map), recipe=recipe and recipe.name)
         notify("READY=1", f"STATUS=page at http://{address}/")
         ready(floor, address)
@@ -106,8 +118,15 @@ def make_tools(
     opener: LineOpener,
     facts: Callable[[], HostFacts],
     metrics: Metrics,
+    second: SecondPlace | None = None,
 ) -> Tools:
     """Return what every job uses."""
+
+    def on_record(start: JobStart, end: JobEnd) -> None:
+        count_job(metrics, start, end)
+        if second is not None:
+            second.finished(start.id)
+
     return Tools(
         opener=opener,
         flasher=flasher,
@@ -119,9 +138,25 @@ def make_tools(
         clock=time.monotonic,
         now=utc_now,
         new_id=new_id,
-        on_record=functools.partial(count_job, metrics),
+        on_record=on_record,
         operator=config.station.operator,
+        allowed_rates=_allowed_rates(load_qualification(config.state_dir)),
     )
+
+
+def _allowed_rates(measured: Qualification) -> Callable[[Plug, tuple[int, ...]], tuple[int, ...]]:
+    """Return what leaves out of the ladder what was not measured in a slot, and says so once per slot and kind of adapter."""
+    said: set[str] = set()
+
+    def allowed(plug: Plug, ladder: tuple[int, ...]) -> tuple[int, ...]:
+        place, kind = plug.programmer.place, adapter_kind(plug.programmer)
+        why = why_left_out(ladder, place, measured, kind)
+        if why and f"{place} {why}" not in said:
+            said.add(f"{place} {why}")
+            log.info("slot.rates_left_out", slot=plug.slot, adapter=kind, why=why)
+        return ladder_for(ladder, place, kind, measured)
+
+    return allowed
 
 
 def finish_on_signals(finish: asyncio.Event) -> None:
@@ -182,19 +217,23 @@ async def _running(
     config: Config,
     watcher: ProgrammerWatcher,
     finish: asyncio.Event,
-    note_drops: Callable[[], None],
+    note: Callable[[], None],
+    examine: Examine | None,
 ) -> AsyncIterator[None]:
     """Listen first, look second; keep looking; at the end close the floor before anything it uses.
 
     A loop that breaks sets `finish`, and its exception comes out at the end: a station without deadlines must not go on.
     """
-    loops = (
+    loops: list[tuple[float, Callable[[], Awaitable[None] | None]]] = [
         (config.usb.reconcile_s, floor.reconcile),
         (TICK_S, floor.tick),
         (BOOKS_S, floor.keep_books),
-        (BOOKS_S, note_drops),
-        (WATCHDOG_S, functools.partial(notify, "WATCHDOG=1")),
-    )
+        (BOOKS_S, note),
+    ]
+    wanted_s = watchdog_s()
+    if wanted_s is not None:
+        blind_at_most_s = max(LOOKS_MISSED * config.usb.reconcile_s, LOOKS_MISSED_S)
+        loops.append((wanted_s / PINGS, functools.partial(_tell_watchdog, floor, blind_at_most_s)))
     watcher.start(floor.reconcile)
     tasks: list[asyncio.Task[None]] = []
     try:
@@ -203,6 +242,8 @@ async def _running(
         for seconds, act in loops:
             tasks.append(asyncio.create_task(_every(seconds, act)))
             tasks[-1].add_done_callback(lambda _: finish.set())
+        if examine is not None:
+            tasks.append(asyncio.create_task(go_round(examine, floor.diagnosed)))
         yield
     finally:
         # Hands go on while jobs are finished: an unplug must release its line until the very end.
@@ -216,10 +257,25 @@ async def _running(
             raise end
 
 
-def _note_drops(metrics: Metrics, dropped_log_lines: Callable[[], int]) -> None:
-    """Bring the metric up to the count of log lines that nobody took."""
+def _second_place(config: Config) -> AbstractContextManager[SecondPlace | None]:
+    """The journal of finished jobs and the backups, where a second place is configured."""
+    if not config.backup.directory:
+        return nullcontext()
+    return SecondPlace(Path(config.backup.directory), config.station_id, database_path(config.database_url))
+
+
+def _note(metrics: Metrics, dropped_log_lines: Callable[[], int], second: SecondPlace | None) -> None:
+    """Bring the metrics up to what is counted elsewhere: log lines that nobody took, and the state of the second place."""
     while metrics.log_events_dropped < dropped_log_lines():
         metrics.log_event_dropped()
+    if second is not None:
+        metrics.second_place(behind=second.behind(), backup_age_s=second.backup_age_s())
+
+
+def _tell_watchdog(floor: Floor, blind_at_most_s: float) -> None:
+    """Say that the loop turns, unless the station has not seen for too long who is plugged in: then it does not work."""
+    if floor.blind_s <= blind_at_most_s:
+        notify("WATCHDOG=1")
 
 
 async def _every(seconds: float, act: Callable[[], Awaitable[None] | None]) -> None:

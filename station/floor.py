@@ -1,16 +1,16 @@
 """All slots of the bench together: who is plugged in where, what keeps them from working, and what a person sees of it.
 
 The `Floor` holds the slots, turns the watcher's snapshots into plugs and unplugs (uevents are only hints to look again), and
-hands visits and looks to the slots' threads. It lives on the event loop and never blocks it: every touch of the database goes
-through a thread. It decides nothing about boards.
+hands visits and looks to threads of the slots. It lives on the event loop and never blocks it: every touch of the database
+goes through a thread. It decides nothing about boards, and its end waits for no thread that does not come back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import TypeVar
 
@@ -18,12 +18,11 @@ import structlog
 
 from station.bookkeeping import Bookkeeping, pending_views
 from station.config import Config
-from station.errors import ConfigurationError
+from station.hubs import short_hub
 from station.job import run_visit
 from station.lookout import looks_with
 from station.model import (
     CommittedJob,
-    Light,
     Lot,
     Phase,
     Plug,
@@ -33,17 +32,20 @@ from station.model import (
 )
 from station.notices import BenchState, notices, slots_for_test
 from station.ports import Books, Gauges, LightDriver, ProgrammerWatcher, Stop
-from station.properties import Learned, SlotProperties, refusal
+from station.properties import Learned, SlotProperties
 from station.reasons import Reason
 from station.recipe import Recipe
+from station.roster import Roster
 from station.slot import Bench, Slot
-from station.slotmap import CONFIGURED, DEFAULT, KnownSlot, load_slot_map, next_label, read_taught, write_taught
-from station.transitions import Blocked
-from station.views import PENDING_SHOWN, PendingView, Progress, StationView
-from station.visit import Finding, Held, Tools, Visit, VisitResult
+from station.slotmap import KnownSlot
+from station.threads import OwnThreads
+from station.transitions import RESULTS, Blocked, SlotState
+from station.views import PENDING_SHOWN, Diagnosis, PendingView, Progress, StationView
+from station.visit import Tools, Visit, VisitResult
 
-MOST_SLOTS = 256
 TICK_S = 0.25
+GIVE_BACK_S = 35.0
+"""So long the end of the station waits for its slots' ports: a close whose output cannot drain takes 31 s (faults.md B-9)."""
 T = TypeVar("T")
 log = structlog.get_logger()
 
@@ -77,29 +79,29 @@ class Floor:
             now=tools.now,
             on_record=tools.on_record,
         )
-        self._map: dict[str, KnownSlot] = {}
-        self._slots: dict[str, Slot] = {}
-        self._strangers: dict[str, Slot] = {}
+        self._diagnoses: tuple[Diagnosis, ...] = ()
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._revision = 0
         self._watchers: set[asyncio.Future[None]] = set()
-        self._threads = ThreadPoolExecutor(MOST_SLOTS, thread_name_prefix="slot")
-        self._bench = Bench(
+        self._looked_at = tools.clock()
+        self._blind = ""
+        self._threads = OwnThreads("slot")
+        bench = Bench(
             blocked=self._blocked,
             start_visit=self._start_visit,
-            looks=looks_with(tools, self._in_thread),
+            looks=looks_with(tools, self._threads.begin),
             changed=self._slot_changed,
             ended=self._visit_ended,
             broken=self._visit_broken,
+            stuck=self._slot_stuck,
             released=tools.claims.release,
             free_slot=self._free_slot,
             settings=config.flashing,
             clock=tools.clock,
             now=tools.now,
         )
-        for known in slot_map.values():
-            self._add_slot(known)
+        self._roster = Roster(config, bench, slot_map, added=self._slot_added)
         tools.claims.on_contest = self._contested
         tools.claims.on_lifted = self._lifted
         tools.claims.confirm = self._confirm
@@ -107,29 +109,38 @@ class Floor:
     # -- who is plugged in -----------------------------------------------------------------------------------------
 
     def reconcile(self) -> None:
-        """Make the slots agree with what is attached now. Cheap enough for every uevent."""
+        """Make the slots agree with what is attached now. Cheap enough for every uevent.
+
+        Where nobody can say what is attached, nothing changes, and `blind_s` says for how long.
+        """
         self._loop = asyncio.get_running_loop()
-        attached = {programmer.place: programmer for programmer in self._watcher.snapshot()}
-        for slot in [*self._slots.values(), *self._strangers.values()]:
+        try:
+            attached = {programmer.place: programmer for programmer in self._watcher.snapshot()}
+        except OSError as error:
+            if self._blind != str(error):
+                log.error("watcher.blind", problem=str(error))  # noqa: TRY400 - no traceback
+            self._blind = str(error)
+            return
+        self._blind, self._looked_at = "", self._tools.clock()
+        for slot in self._roster:
             here, there = slot.programmer, attached.get(slot.place)
             if here is not None and (there is None or there.generation != here.generation):
                 log.info("programmer.unplugged", slot=slot.label, node=here.node, state=slot.state)
+                # First of all: the visit that is cut off asks at once whether its hub is disturbed.
+                lost = slot.state not in (*RESULTS, SlotState.LIFTED, SlotState.PULLED)
+                self._tools.hubs.unplugged(slot.place, lost=lost, in_visit=slot.state is SlotState.BUSY)
                 slot.unplugged()
-                self._strangers.pop(slot.place, None)
-        for place, programmer in attached.items():
-            slot = self._slot_at(place) or self._stranger(place, programmer.hub_path)
+                self._roster.forget(slot)
+        for programmer in attached.values():
+            slot = self._roster.slot_of(programmer)
             if slot.programmer is None:
-                log.info("programmer.plugged", slot=slot.label, node=programmer.node, place=place, known=slot.known)
-                began = self._tools.clock()
-                if slot.label in self._map and slot.known:
-                    slot.become(self._map[slot.label].properties_with(_kind_of(programmer)))
-                slot.plugged(programmer)
-                if slot.busy:
-                    self._gauges.slot_to_busy(self._tools.clock() - began)
+                self._plugged(slot, programmer)
+        self._roster.look_for_moved_hub(attached)
 
     def tick(self) -> None:
         """End visits that are past their deadline, and begin those whose obstacle is gone."""
-        for slot in self._slots.values():
+        self._note_hubs()
+        for slot in self.slots.values():
             slot.tick()
             slot.try_to_start()
 
@@ -146,7 +157,7 @@ class Floor:
         """Return the whole bench as it is now."""
         recipe, lot, clerk = self._recipe, self._clerk.lot, self._clerk
         ready = recipe is not None and clerk.writable and self._watcher.heard() and not clerk.image_changed
-        properties = self._properties()
+        properties = self._roster.properties
         return StationView(
             station_id=self._config.station_id,
             product=recipe.name if recipe else "",
@@ -155,7 +166,7 @@ class Floor:
             lot_state=lot.state if lot else "",
             lot_person=lot.person if lot else "",
             notices=self._notices(properties),
-            slots=tuple(slot.view() for slot in [*self._slots.values(), *self._strangers.values()]),
+            slots=tuple(slot.view() for slot in self._roster.shown),
             pending=pending_views(clerk.pending[:PENDING_SHOWN], properties),
             pending_count=len(clerk.pending),
             rejected_count=clerk.rejected,
@@ -164,6 +175,7 @@ class Floor:
             database_writable=clerk.writable,
             recipe_loaded=recipe is not None,
             light_healthy=self._lights_healthy(),
+            diagnoses=self._diagnoses,
         )
 
     def jobs(self, limit: int) -> Sequence[Mapping[str, object]]:
@@ -172,7 +184,7 @@ class Floor:
 
     def pending(self) -> Sequence[PendingView]:
         """Return every board that waits for its test, from the records; called from a thread."""
-        return pending_views(self._books.pending(), self._properties())
+        return pending_views(self._books.pending(), self._roster.properties)
 
     async def wait_change(self, seen: int) -> int:
         """Return the revision of the view as soon as it is greater than `seen`."""
@@ -185,6 +197,12 @@ class Floor:
                 self._watchers.discard(waiter)
         return self._revision
 
+    def diagnosed(self, unwell: tuple[Diagnosis, ...]) -> None:
+        """The doctor looked: this is all that is not well, worst first."""
+        if unwell != self._diagnoses:
+            self._diagnoses = unwell
+            self.changed()
+
     def changed(self) -> None:
         """Something a person can see has changed."""
         self._revision += 1
@@ -196,56 +214,66 @@ class Floor:
     @property
     def slots(self) -> Mapping[str, Slot]:
         """The slots of the map by label."""
-        return self._slots
+        return self._roster.slots
+
+    @property
+    def blind_s(self) -> float:
+        """For how long nobody has seen who is plugged in."""
+        return self._tools.clock() - self._looked_at
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
     async def close(self, finish_s: float) -> None:
         """Start nothing new, give running jobs `finish_s`, then abort them, and leave when all is on record."""
         self._closing = True
-        running = [slot for slot in self._slots.values() if slot.busy]
+        running = [slot for slot in self.slots.values() if slot.busy]
         if running:
             log.info("station.finishing", jobs=len(running), at_most_s=finish_s)
             await asyncio.wait([asyncio.create_task(slot.finished()) for slot in running], timeout=finish_s)
-        await asyncio.gather(*(slot.stop(StopCause.SHUTDOWN) for slot in self._slots.values()))
+        stopping = {asyncio.create_task(slot.stop(StopCause.SHUTDOWN)): slot for slot in self.slots.values()}
+        if stopping:
+            await asyncio.wait(stopping, timeout=GIVE_BACK_S)
+        for task, slot in stopping.items():
+            if not slot.line_is_back:
+                log.error("slot.left_behind", slot=slot.label, state=slot.state)
+            task.cancel()
+            slot.abandon()
+        await asyncio.gather(*stopping, return_exceptions=True)
+        self._threads.join_finished()
         await self._clerk.write_held(self._written)
-        self._threads.shutdown()
         self._clerk.close()
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _add_slot(self, known: KnownSlot) -> Slot:
-        self._map[known.label] = known
-        slot = self._slots[known.label] = Slot(known.label, known.place, self._bench, properties=known.properties)
-        self._gauges.add_slot(known.label)
+    def _slot_added(self, slot: Slot) -> None:
+        self._gauges.add_slot(slot.label)
         self._show(slot)
-        return slot
 
-    def _slot_at(self, place: str) -> Slot | None:
-        known = next((slot for slot in self._slots.values() if slot.place == place), None)
-        return known or self._strangers.get(place)
+    def _plugged(self, slot: Slot, programmer: Programmer) -> None:
+        log.info("programmer.plugged", slot=slot.label, node=programmer.node, place=slot.place, known=slot.known)
+        began = self._tools.clock()
+        self._tools.hubs.plugged(slot.place)
+        self._roster.meet(slot, programmer)
+        slot.plugged(programmer)
+        if slot.busy:
+            self._gauges.slot_to_busy(self._tools.clock() - began)
 
-    def _stranger(self, place: str, hub_path: str) -> Slot:
-        """A programmer in a place that is not in the map: the next free slot if that is wanted, else only shown."""
-        if self._config.usb.enroll == "auto":
-            label = next_label({label: slot.place for label, slot in self._slots.items()})
-            try:
-                write_taught(self._config.state_dir, {**read_taught(self._config.state_dir), label: place})
-                known = load_slot_map(self._config)[label]
-            except (OSError, ConfigurationError) as error:
-                log.error("slot.not_enrolled", slot=label, place=place, problem=str(error))  # noqa: TRY400 - no traceback
+    def _note_hubs(self) -> None:
+        """Say once that a hub was disturbed, and once that it is still; waiting slots then go on by themselves.
+
+        Not with the look that found it: what is lost with the next uevents belongs to the same line.
+        """
+        for news in self._tools.hubs.news():
+            if news.places:
+                log.error("hub.disturbed", hub=news.hub, slots=self._roster.labels_of(news.places))
+                self._gauges.hub_disturbed()
             else:
-                log.info("slot.enrolled", slot=label, place=place)
-                return self._add_slot(known)
-        label = hub_path or place
-        # Everything about a slot hangs on its label: a stranger must never have that of a slot of the map.
-        label = f"{label}?" if label in self._slots else label
-        slot = self._strangers[place] = Slot(label, place, self._bench, known=False)
-        return slot
+                log.info("hub.stable", hub=news.hub)
+            self.changed()
 
     def _blocked(self, label: str) -> Blocked | None:
         """Return why this slot may not work now; the first obstacle is the one to clear first."""
-        if label not in self._slots:
+        if label not in self.slots:
             return Blocked(Reason.UNKNOWN_PLACE)
         if self._recipe is None:
             return Blocked(Reason.NO_RECIPE)
@@ -255,19 +283,17 @@ class Floor:
             return Blocked(Reason.RECORDS_UNWRITABLE)
         if self._closing or not self._clerk.lot_is_open:
             return Blocked(Reason.NO_WORK_ORDER)
-        return None
+        hub = self._tools.hubs.disturbed(self.slots[label].place)
+        return Blocked(Reason.HUB_DISTURBED, short_hub(hub)) if hub else None
 
     def _free_slot(self, label: str) -> str:
         """Return the first empty slot of the map that could take what `label` has; empty when all are taken."""
-        role = self._slots[label].properties.role
-        free = (other for other, slot in self._slots.items() if slot.free and slot.properties.role is role)
+        role = self.slots[label].properties.role
+        free = (other for other, slot in self.slots.items() if slot.free and slot.properties.role is role)
         return next((other for other in free if other != label), "")
 
-    def _properties(self) -> dict[str, SlotProperties]:
-        return {label: slot.properties for label, slot in dict(self._slots).items()}
-
     def _notices(self, properties: Mapping[str, SlotProperties]) -> tuple[str, ...]:
-        clerk = self._clerk
+        clerk, hubs = self._clerk, self._tools.hubs.all_disturbed()
         return notices(
             BenchState(
                 writable=clerk.writable,
@@ -278,6 +304,9 @@ class Floor:
                 udev_heard=self._watcher.heard(),
                 lights_healthy=self._lights_healthy(),
                 slots=properties,
+                diagnoses=self._diagnoses,
+                moved_hub=self._roster.moved.labels if self._roster.moved else "",
+                disturbed_hubs={short_hub(hub): self._roster.labels_of(places) for hub, places in hubs.items()},
             )
         )
 
@@ -294,7 +323,7 @@ class Floor:
                 log.info("phase.began", phase=progress.phase)
             tell(progress)
 
-        properties = self._properties()
+        properties = self._roster.properties
         visit = Visit(
             id=self._tools.new_id(),
             plug=plug,
@@ -309,12 +338,7 @@ class Floor:
         with structlog.contextvars.bound_contextvars(slot=plug.slot, visit=visit.id):
             log.info("visit.began", plug=plug.number, node=plug.programmer.node)
             context = contextvars.copy_context()
-        return await self._in_thread(lambda: context.run(run_visit, visit, self._tools))
-
-    def _in_thread(self, work: Callable[[], T]) -> Awaitable[T]:
-        """Do it in a thread of the slots."""
-        self._loop = asyncio.get_running_loop()
-        return self._loop.run_in_executor(self._threads, work)
+        return await self._threads.begin(lambda: context.run(run_visit, visit, self._tools))
 
     def _slot_changed(self, slot: Slot) -> None:
         self._show(slot)
@@ -328,48 +352,19 @@ class Floor:
         return all(light.healthy() for light in self._lights)
 
     def _visit_ended(self, slot: Slot, plug: Plug, result: VisitResult) -> None:
-        texts, clerk = slot.texts, self._clerk
-        match result:
-            case CommittedJob():
-                clerk.job_ended(result)
-                say = log.info if slot.light is Light.PASS else log.warning
-                say(
-                    "job.ended",
-                    slot=slot.label,
-                    job=result.id,
-                    mac=result.mac,
-                    state=result.state,
-                    outcome=result.outcome,
-                    reason=result.reason,
-                    detail=result.detail,
-                    words=texts.words,
-                    deed=texts.deed,
-                )
-            case Finding():
-                self._gauges.visit_finding(result.reason)
-                log.warning(
-                    "visit.found",
-                    slot=slot.label,
-                    reason=result.reason,
-                    detail=result.detail,
-                    words=texts.words,
-                    deed=texts.deed,
-                )
-                clerk.writable &= result.reason is not Reason.RECORDS_UNWRITABLE
-                if result.reason is Reason.IMAGE_CHANGED:
-                    clerk.image_changed = result.detail
-            case Held():
-                clerk.hold(plug, result)
-                log.error("job.held", slot=slot.label, job=result.rows[0].start.id, outcome=result.rows[0].end.outcome)
+        self._clerk.visit_ended(plug, result, slot.light, slot.texts)
         self.changed()
 
     def _written(self, plug: Plug, committed: CommittedJob) -> None:
-        slot = self._slots.get(plug.slot)
+        slot = self.slots.get(plug.slot)
         if slot is not None:
             slot.recorded(plug, committed)
 
     def _visit_broken(self, slot: Slot, error: BaseException) -> None:
         log.error("visit.broken", slot=slot.label, exc_info=error)
+
+    def _slot_stuck(self, slot: Slot) -> None:
+        log.error("slot.stuck", slot=slot.label, place=slot.place, state=slot.state)
 
     # -- what visits say in their own threads ------------------------------------------------------------------------
 
@@ -383,7 +378,7 @@ class Floor:
 
     def _confirm(self, label: str, mac: str) -> Future[bool]:
         """Ask slot `label` whether the board with this MAC is there now."""
-        slot = self._slots.get(label)
+        slot = self.slots.get(label)
         if self._loop is None or slot is None:
             nobody: Future[bool] = Future()
             nobody.set_result(False)
@@ -395,22 +390,10 @@ class Floor:
         self._tell_slot(label, lambda slot: self._take_learned(slot, learned))
 
     def _tell_slot(self, label: str, what: Callable[[Slot], None]) -> None:
-        if self._loop is not None and label in self._slots:
-            self._loop.call_soon_threadsafe(what, self._slots[label])
+        if self._loop is not None and label in self.slots:
+            self._loop.call_soon_threadsafe(what, self.slots[label])
 
     def _take_learned(self, slot: Slot, learned: Learned) -> None:
-        known, plug = self._map[slot.label], slot.plug
-        kind = _kind_of(plug.programmer) if plug is not None else known.adapter
-        properties = known.properties_with(kind).learned(reset=learned.reset, gpio0=learned.gpio0)
-        if refusal(properties):
-            return
-        told = {name: source for name, source in known.evidence.items() if source in (CONFIGURED, DEFAULT)}
-        self._map[slot.label] = replace(known, properties=properties, evidence=told, adapter=kind)
-        log.info("slot.learned", slot=slot.label, reset=learned.reset, gpio0=learned.gpio0, evidence=learned.evidence)
-        slot.become(properties)
-        self._clerk.remember(self._config.state_dir, slot.label, slot.place, learned, kind)
-
-
-def _kind_of(programmer: Programmer) -> str:
-    """Which kind of adapter this is: what was learned with one kind says nothing about another."""
-    return f"{programmer.usb_id} {programmer.adapter_version}".strip()
+        kind = self._roster.learn(slot, learned)
+        if kind is not None:
+            self._clerk.remember(self._config.state_dir, slot.label, slot.place, learned, kind)

@@ -62,7 +62,7 @@ def run_visit(visit: Visit, tools: Tools) -> VisitResult:
     verdict = run_job(run)
     run.transcript = run.link.transcript[-TRANSCRIPT_CAP_BYTES:] if verdict is not PASSED else b""
     run.link.close()
-    return run.put_on_record(verdict)
+    return run.put_on_record(run.blame_the_hub(verdict))
 
 
 def run_job(run: JobRun) -> Verdict:

@@ -7,9 +7,12 @@ close a job; whatever else ends that visit leaves the board flashed and not test
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+
+import msgspec
 
 from station import selftest
 from station.admission import refuse_reused_mac
@@ -35,7 +38,10 @@ from station.recipe import Recipe, demands_cold_boot
 from station.verdict import (
     DETAIL_CAP_CHARACTERS,
     Verdict,
+    is_cut_off,
+    may_be_the_hubs,
     never_flashed,
+    on_a_disturbed_hub,
     phase_outcome,
     same_in_two_slots,
     verdict_of,
@@ -45,6 +51,7 @@ from station.views import Progress
 from station.visit import Finding, Held, JobRow, Tools, Visit, VisitResult, write_down
 
 TRANSCRIPT_CAP_BYTES = 64 << 10
+_LOOK_S = 0.05
 _FLASHED = ("flash_md5", "flash_real_size", "flash_rest_blank", "mac_after_write")
 
 
@@ -70,12 +77,13 @@ class JobRun:
         self._mac = ""
         self._began = tools.clock()
         self._started_at = tools.now()
+        ladder = tools.allowed_rates(visit.plug, tools.settings.baud_ladder)
         self.link = BoardLink(
             programmer=visit.plug.programmer,
             opener=tools.opener,
             flasher=tools.flasher,
             stop=visit.stop,
-            settings=tools.settings,
+            settings=msgspec.structs.replace(tools.settings, baud_ladder=ladder),
             evidence=self.evidence,
             clock=tools.clock,
             tell=self.tell,
@@ -185,6 +193,20 @@ class JobRun:
         if missing:
             raise JobEnded(Reason.EVIDENCE_MISSING, ", ".join(missing))
 
+    def blame_the_hub(self, verdict: Verdict) -> Verdict:
+        """Return the verdict, or that the hub was disturbed; call it with the port released: it may take two seconds.
+
+        It waits only where the loss of this slot, or of others of its hub a moment ago, may still turn out to be one event.
+        """
+        if not may_be_the_hubs(verdict):
+            return verdict
+        hubs, place, since_s = self.tools.hubs, self.visit.plug.programmer.place, self.tools.clock()
+        if is_cut_off(verdict):
+            hubs.broke(place)
+        while (disturbed := hubs.verdict(place, since_s)) is None:
+            time.sleep(_LOOK_S)
+        return on_a_disturbed_hub(verdict) if disturbed else verdict
+
     def put_on_record(self, verdict: Verdict) -> VisitResult:
         """Write how the visit ended and return it as read back; a result the records cannot take is handed back as held."""
         verdict = same_in_two_slots(verdict, self.visit.plug.slot, self._known.errors if self._known else ())
@@ -215,6 +237,8 @@ class JobRun:
     def _is_job(self, verdict: Verdict) -> bool:
         if self.visit.properties.role is Role.INSPECT:
             return False
+        if verdict.reason is Reason.HUB_DISTURBED:
+            return self.begun
         if self.begun or verdict.outcome in (Outcome.PASS, Outcome.FAIL):
             return True
         return verdict.outcome is Outcome.ERROR and (

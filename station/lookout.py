@@ -19,9 +19,11 @@ from station.ports import Stop
 from station.presence import Left, Seated, Seen, Socket
 from station.properties import SlotProperties
 from station.reasons import Reason
-from station.transitions import Shown
+from station.transitions import RESULTS, Shown, SlotState, reason_of
 from station.visit import Finding, Held, Tools
 
+# Only another plug helps, so nothing is looked for behind these.
+_UNTIL_REPLUGGED = (Reason.ADAPTER_DEAF, Reason.ADAPTER_HUNG)
 _FIRMWARE_RUNS = (Reason.NOT_IN_DOWNLOAD_MODE, Reason.NO_PENDING_JOB, Reason.NOT_FLASHED_HERE)
 
 
@@ -86,12 +88,23 @@ class Lookout:
         """Whether the line belongs to nobody here."""
         return self._look is None and not self._wanted
 
-    def watch_socket(self, programmer: Programmer, properties: SlotProperties) -> None:
+    def watch(
+        self, programmer: Programmer, properties: SlotProperties, state: SlotState, shown: Shown, mac: str
+    ) -> None:
+        """Begin the watch that a slot in this state asks for: for a board, or until the one that is shown leaves."""
+        if state in (SlotState.READY, SlotState.PULLED):
+            self._watch_socket(programmer, properties)
+        elif state in RESULTS and reason_of(shown)[0] not in _UNTIL_REPLUGGED:
+            # What asks for a hand asks for this very board as well; a verdict on it stands until it is gone.
+            seated = Seated(mac=mac, left=left_by(shown), seat_again=state is SlotState.ACTION)
+            self._watch_board(programmer, properties, seated)
+
+    def _watch_socket(self, programmer: Programmer, properties: SlotProperties) -> None:
         """Begin to wait for a board."""
         stop = Stop()
         self._watch(self._looks.await_board(programmer, properties, stop), stop)
 
-    def watch_board(self, programmer: Programmer, properties: SlotProperties, seated: Seated) -> None:
+    def _watch_board(self, programmer: Programmer, properties: SlotProperties, seated: Seated) -> None:
         """Begin to wait until this board leaves."""
         loop, stop = asyncio.get_running_loop(), Stop()
 
@@ -155,7 +168,7 @@ class Lookout:
             self._listener.broken(error)
         self._listener.freed()
 
-    def _note_unwatched(self, stop: Stop, unwatched: bool) -> None:  # noqa: FBT001 - as in watch_board
+    def _note_unwatched(self, stop: Stop, unwatched: bool) -> None:  # noqa: FBT001 - as in _watch_board
         if stop is self._stop and unwatched != self.unwatched:
             self.unwatched = unwatched
             self._listener.changed()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from station.properties import Gpio0, Role, SlotProperties
 from station.reasons import MEANINGS, Reason, words_for
+from station.views import Diagnosis, Level
 
 _NAMED = 3
 
@@ -24,6 +25,12 @@ class BenchState:
     udev_heard: bool
     lights_healthy: bool
     slots: Mapping[str, SlotProperties]
+    diagnoses: tuple[Diagnosis, ...] = ()
+    """What the doctor found that is not well; only problems are said here."""
+    disturbed_hubs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By name of the hub the slots that it lost."""
+    moved_hub: str = ""
+    """Labels of slots that seem to be at another USB port, `A1-A8`; empty when none does."""
 
 
 def notices(bench: BenchState) -> tuple[str, ...]:
@@ -35,19 +42,30 @@ def notices(bench: BenchState) -> tuple[str, ...]:
         said.append(f"{bench.held} finished results wait to be written: do not switch the station off")
     if bench.image_changed:
         said.append(f"{words_for(Reason.IMAGE_CHANGED)}: {bench.image_changed}; restart the station on purpose")
+    said += [
+        f"{hub} disturbed ({_named(slots)}): its plug, its cable, its supply? Hands off, it goes on when it was still for 10 s"
+        for hub, slots in bench.disturbed_hubs.items()
+    ]
     if not bench.has_recipe:
         said.append("no recipe: set work.recipe in the configuration (station recipe new makes one), restart")
     elif not bench.lot_is_open:
         said.append(f"{words_for(Reason.NO_WORK_ORDER)} (station lot open --by NAME)")
     without = [label for label in bench.slots if needs_test_slot(label, bench.slots)]
     if without:
-        names = ", ".join(without[:_NAMED]) + (f" and {len(without) - _NAMED} more" if len(without) > _NAMED else "")
-        said.append(f'no slot can test what {names} flashed: give a slot role = "test" in the configuration')
+        said.append(f'no slot can test what {_named(without)} flashed: give a slot role = "test" in the configuration')
+    if bench.moved_hub:
+        said.append(f"{bench.moved_hub} seem to be at another USB port: station slots moved")
     if not bench.udev_heard:
         said.append("udev is silent: plugs are found by looking every few seconds only")
     if not bench.lights_healthy:
         said.append("the status light is dead: watch this page")
+    said += [f"{each.check}: {each.said}: {each.fix}" for each in bench.diagnoses if each.level is Level.PROBLEM]
     return tuple(said)
+
+
+def _named(labels: Sequence[str]) -> str:
+    more = len(labels) - _NAMED
+    return ", ".join(labels[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def slots_for_test(label: str, slots: Mapping[str, SlotProperties]) -> tuple[str, ...]:

@@ -333,6 +333,9 @@ class Gauges(Protocol):
     def database_backlog(self, rows: int) -> None:
         """So many finished results wait to be written."""
 
+    def hub_disturbed(self) -> None:
+        """A whole hub was disturbed."""
+
     def pending_jobs(self, jobs: int, oldest_s: float) -> None:
         """So many boards are flashed and wait for their test; the oldest for so long (0 for none)."""
 

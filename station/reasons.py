@@ -241,8 +241,8 @@ MEANINGS: dict[Reason, Meaning] = {
         Outcome.ERROR,
         Tray.AGAIN,
         "hub disturbed, wait",
-        "several slots of one hub vanished together",
-        "wait, plug in again",
+        "several slots of one hub were lost together: its plug, its cable, or its supply",
+        "wait; if it does not go on by itself, plug in again",
     ),
     Reason.STATION_RESTARTED: Meaning(
         Outcome.ABORTED,

@@ -73,7 +73,7 @@ class PolicySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """`[policy]`: what to do with boards that the records know, and what a PASS takes beyond the tests."""
 
     attempts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
-    """So often a board may be judged FAIL or ERROR before it takes a rework; ABORTED is not counted."""
+    """So often a board may be judged FAIL or ERROR before it takes a rework; ABORTED and a disturbed hub are not counted."""
     repeat: Literal["refuse", "flash"] = "refuse"
     """What to do with a board that passed under this very recipe in an open lot."""
     cold_boot: str = "never"

@@ -8,32 +8,31 @@ a job row that was read back after its commit, and from nothing else.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from station.config import FlashingSection
-from station.lookout import Listener, Lookout, Looks, left_by
+from station.lookout import Listener, Lookout, Looks
 from station.model import CommittedJob, Light, Plug, Programmer, StopCause, chip_id_from_mac, format_chip_id
-from station.ports import Clock, Stop
-from station.presence import Seated, Seen
+from station.ports import Clock
+from station.presence import Seen
 from station.properties import SlotProperties, in_words
 from station.reasons import MEANINGS, Reason
 from station.slotwords import Texts, texts_of
 from station.transitions import LIGHTS, RESULTS, TRANSITIONS, Blocked, Shown, SlotEvent, SlotState, event_of, reason_of
 from station.views import Progress, SlotView
 from station.visit import Finding, Held, VisitResult
+from station.visiting import StartVisit, Visiting, VisitListener
 
 RETRY_S = 2.0
+LET_GO_S = 45.0
+"""So long whoever has the line may take to give it back; a close whose output cannot drain takes 31 s (faults.md B-9)."""
 _BARE = (SlotState.EMPTY, SlotState.READY, SlotState.LIFTED)
 # Left early: what is said of such a board stays until the next one comes, although the socket is empty.
-_PULLED_EARLY = (Reason.UNPLUGGED, Reason.TEST_INTERRUPTED)
+_PULLED_EARLY = (Reason.UNPLUGGED, Reason.TEST_INTERRUPTED, Reason.HUB_DISTURBED)
 _LEFT_EARLY = (*_PULLED_EARLY, Reason.BOARD_REMOVED)
 _BROKEN_OFF = (*_LEFT_EARLY, Reason.LINK_LOST, Reason.NO_ANSWER)
-# Only another plug helps, so nothing is looked for behind these.
-_UNTIL_REPLUGGED = (Reason.ADAPTER_DEAF, Reason.ADAPTER_HUNG)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +41,7 @@ class Bench:
 
     blocked: Callable[[str], Blocked | None]
     """Why the slot with this label may not start a visit now; None when it may."""
-    start_visit: Callable[[Plug, Stop, Callable[[Progress], None]], Awaitable[VisitResult]]
+    start_visit: StartVisit
     """Run a visit in the slot's thread; `tell` may be called from that thread."""
     looks: Looks
     changed: Callable[[Slot], None]
@@ -50,6 +49,8 @@ class Bench:
     """A visit ended; called after the slot's state has changed."""
     broken: Callable[[Slot, BaseException], None]
     """A visit or a watch died of a mistake in the program itself."""
+    stuck: Callable[[Slot], None]
+    """Whoever has the line of this slot does not give it back: nothing goes on here, and everywhere else."""
     released: Callable[[str], None]
     """The board of the slot with this label is not there any more."""
     settings: FlashingSection
@@ -78,17 +79,19 @@ class Slot:
         self._plugs = 0
         self._programmer: Programmer | None = None
         self._next: Programmer | None = None
-        self._stop: Stop | None = None
-        """Takes the line from the visit that runs."""
-        self._task: asyncio.Task[None] | None = None
+        self._visiting = Visiting(
+            bench.start_visit,
+            VisitListener(progressed=self._progressed, ended=self._visit_ended, died=self._visit_died, over=self._over),
+            settings=bench.settings,
+            clock=bench.clock,
+        )
         self._lookout = Lookout(
             bench.looks,
             Listener(saw=self._saw, broken=self._look_died, freed=self._go_on, changed=lambda: bench.changed(self)),
         )
         self._seated = self._closing = False
-        self._signs: list[asyncio.Future[str]] = []
-        self._progress: Progress | None = None
-        self._deadline = self._hard_deadline = float("inf")
+        self._asked_back_at: float | None = None
+        self._stuck = False
         self._not_before = 0.0
         self._rival = self._elsewhere = ""
         self._result: Shown = None
@@ -111,7 +114,12 @@ class Slot:
     @property
     def free(self) -> bool:
         """Whether the next board may be put here."""
-        return self.state in (SlotState.EMPTY, SlotState.READY)
+        return self.state in (SlotState.EMPTY, SlotState.READY) and not self._stuck
+
+    @property
+    def line_is_back(self) -> bool:
+        """Whether no thread of this slot has its line."""
+        return self._visiting.free and self._lookout.free
 
     @property
     def programmer(self) -> Programmer | None:
@@ -146,9 +154,7 @@ class Slot:
 
     def unplugged(self) -> None:
         """The programmer is gone: its line is released before anything else happens in this slot."""
-        if self._stop is not None:
-            self._stop.request(StopCause.UNPLUGGED)
-        self._lookout.interrupt(StopCause.UNPLUGGED)
+        self._take_line(StopCause.UNPLUGGED)
         self._next = None
         if self._programmer is None:
             return
@@ -158,9 +164,11 @@ class Slot:
 
     def try_to_start(self) -> None:
         """Begin the visit of a waiting slot, or the watch of its socket, unless the bench is blocked; else harmless."""
-        if self.state is not SlotState.WAITING or self._bench.clock() < self._not_before or not self._line_is_free:
+        if self.state is not SlotState.WAITING or self._bench.clock() < self._not_before:
             return
-        blocked = self._bench.blocked(self.label)
+        if not self._line_is_free and not self._stuck:
+            return
+        blocked = Blocked(Reason.ADAPTER_HUNG, _STUCK) if self._stuck else self._bench.blocked(self.label)
         if blocked is not None:
             self._seated = False
             if blocked != self._result:
@@ -175,9 +183,12 @@ class Slot:
             self._start_visit()
 
     def tick(self) -> None:
-        """End a visit that is past its deadline; called about twice a second."""
-        if self._stop is not None and self.busy and self._bench.clock() >= min(self._deadline, self._hard_deadline):
-            self._stop.request(StopCause.DEADLINE)
+        """End a visit that is past its deadline, and give up one that does not end; called about twice a second."""
+        if self.busy and self._visiting.overdue:
+            self._take_line(StopCause.DEADLINE)
+        asked_at = self._asked_back_at
+        if asked_at is not None and self._bench.clock() - asked_at >= LET_GO_S and not self._stuck:
+            self._give_up()
 
     def contested(self, other: str) -> None:
         """The MAC of this slot's board answers in slot `other` too: a green light goes out, or does not come on."""
@@ -205,36 +216,35 @@ class Slot:
 
     async def answers(self, mac: str) -> bool:
         """Whether the board with this MAC is in this slot now, by a fresh sign of it."""
-        while self.state is SlotState.BUSY and self._task is not None:
-            sign: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-            self._signs.append(sign)
-            ends: list[asyncio.Future[Any]] = [sign, self._task]
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if sign.done():
-                return sign.result() == mac
+        while self.state is SlotState.BUSY:
+            seen = await self._visiting.sign()
+            if seen is not None:
+                return seen == mac
             if self.state is not SlotState.BUSY and reason_of(self._result)[0] in _BROKEN_OFF:
                 return False
         return await self._lookout.ask(mac, lambda: self._where(mac))
 
     async def stop(self, cause: StopCause) -> None:
-        """End visit and watch, begin none again, and wait until the visit is on record."""
+        """End visit and watch, begin none again, and wait until the visit is on record, unless it is stuck already."""
         self._closing = True
-        if self._stop is not None:
-            self._stop.request(cause)
-        self._lookout.interrupt(cause)
-        await self.finished()
-        await self._lookout.ended()
+        self._take_line(cause)
+        if not self._stuck:
+            await self.finished()
+            await self._lookout.ended()
+
+    def abandon(self) -> None:
+        """The station ends: nothing is waited for here any more."""
+        self._visiting.abandon()
 
     async def finished(self) -> None:
         """Wait until no visit is running."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
+        await self._visiting.finished()
 
     def view(self) -> SlotView:
         """Return what a person sees of this slot."""
         texts, bare = self.texts, self.state in _BARE
         job = self._result if isinstance(self._result, CommittedJob) and not bare else None
-        progress = self._progress if self.state is SlotState.BUSY else None
+        progress = self._visiting.progress if self.state is SlotState.BUSY else None
         return SlotView(
             slot=self.label,
             place=self.place,
@@ -265,60 +275,40 @@ class Slot:
             self._count_plug(self._programmer)
         assert self.plug is not None  # noqa: S101 - counted here or when the programmer came
         self._seated = False
-        self._stop = Stop()
-        now = self._bench.clock()
-        self._deadline = now + self._bench.settings.progress_deadline_s
-        self._hard_deadline = now + self._bench.settings.job_deadline_s
         self._apply(SlotEvent.STARTED)
-        self._task = asyncio.create_task(self._run(self.plug, self._stop), name=f"visit in {self.label}")
-        self._task.add_done_callback(self._after_run)
+        self._visiting.begin(self.plug)
 
-    async def _run(self, plug: Plug, stop: Stop) -> None:
-        loop = asyncio.get_running_loop()
+    def _progressed(self, progress: Progress) -> None:
+        if progress.mac is not None and progress.chip_id is not None:
+            self._mac, self._chip_id = progress.mac, format_chip_id(progress.chip_id)
+        self._bench.changed(self)
 
-        def tell(progress: Progress) -> None:
-            loop.call_soon_threadsafe(self._note_progress, plug, progress)
-
-        result = await self._bench.start_visit(plug, stop, tell)
-        self._stop = None
+    def _visit_ended(self, plug: Plug, result: VisitResult) -> None:
+        given_up = self._stuck
+        self._forget_asking()
         # A line that broke before the uevent came: most likely unplugged, so give the uevent time before trying again.
         self._not_before = self._bench.clock() + RETRY_S
-        self._apply_result(result)
+        # What comes after the slot was given up is on record, and changes nothing here: another plug does.
+        if not given_up:
+            self._apply_result(result)
         self.visits_ended += 1
         self._bench.ended(self, plug, result)
 
-    def _after_run(self, task: asyncio.Task[None]) -> None:
-        """A mistake of ours outside the job itself, while recording it for instance, costs this slot only."""
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            if self.busy and task is self._task:
-                self._stop = None
-                self._result = _bug(error)
-                self._apply(SlotEvent.NEEDS_TECHNICIAN)
-                self.visits_ended += 1
-            self._bench.broken(self, error)
+    def _visit_died(self, error: BaseException) -> None:
+        """A mistake of ours outside the job itself costs this slot only."""
+        self._forget_asking()
+        if self.busy:
+            self._result = _bug(error)
+            self._apply(SlotEvent.NEEDS_TECHNICIAN)
+            self.visits_ended += 1
+        self._bench.broken(self, error)
+
+    def _over(self) -> None:
         if self._programmer is None:
             # The visit may have claimed its board's MAC after the plug had ended.
             self._bench.released(self.label)
-        if self._next is not None:
-            programmer, self._next = self._next, None
-            self.plugged(programmer)
+        self._plug_next()
         self._go_on()
-
-    def _note_progress(self, plug: Plug, progress: Progress) -> None:
-        if plug is not self.plug:
-            return
-        previous, self._progress = self._progress, progress
-        if progress.mac is not None and progress.chip_id is not None:
-            self._mac, self._chip_id = progress.mac, format_chip_id(progress.chip_id)
-            for sign in self._signs:
-                if not sign.done():
-                    sign.set_result(progress.mac)
-            self._signs.clear()
-        if previous != progress:
-            allowed = progress.allow_s or self._bench.settings.progress_deadline_s
-            self._deadline = self._bench.clock() + allowed
-            self._bench.changed(self)
 
     def _duplicate(self) -> Finding:
         detail = f"{self.label} and {self._rival}"
@@ -344,7 +334,7 @@ class Slot:
 
     @property
     def _line_is_free(self) -> bool:
-        return self._programmer is not None and not self._closing and not self.busy and self._lookout.free
+        return self._programmer is not None and not self._closing and not self.busy and self.line_is_back
 
     @property
     def _left_early(self) -> bool:
@@ -353,6 +343,8 @@ class Slot:
 
     def _go_on(self) -> None:
         """The line is free: begin what this state asks for."""
+        if self.line_is_back:
+            self._forget_asking()
         programmer = self._programmer
         if programmer is None or not self._line_is_free:
             return
@@ -362,13 +354,7 @@ class Slot:
             return
         if self._left_early:
             self._socket_is_empty()
-        if self.state in (SlotState.READY, SlotState.PULLED):
-            self._lookout.watch_socket(programmer, self.properties)
-        elif self.state in RESULTS and reason_of(self._result)[0] not in _UNTIL_REPLUGGED:
-            # What asks for a hand asks for this very board as well; a verdict on it stands until it is gone.
-            seat_again = self.state is SlotState.ACTION
-            seated = Seated(mac=self._mac, left=left_by(self._result), seat_again=seat_again)
-            self._lookout.watch_board(programmer, self.properties, seated)
+        self._lookout.watch(programmer, self.properties, self.state, self._result, self._mac)
 
     def _saw(self, seen: Seen) -> None:
         if self._programmer is None or self.busy:
@@ -400,9 +386,36 @@ class Slot:
     def _where(self, mac: str) -> tuple[Programmer, SlotProperties] | None:
         """Where to look for the board with this MAC; None when it cannot be in this slot."""
         may_be_here = self._mac == mac and self.state in (*RESULTS, SlotState.WAITING)
-        if self._programmer is None or not may_be_here or self._closing:
+        if self._programmer is None or not may_be_here or self._closing or not self._visiting.free:
             return None
         return self._programmer, self.properties
+
+    # -- the line --------------------------------------------------------------------------------------------------
+
+    def _take_line(self, cause: StopCause) -> None:
+        """Ask whoever has the line to give it back: at once, and no more can be done."""
+        if self._asked_back_at is None and not self.line_is_back:
+            self._asked_back_at = self._bench.clock()
+        self._visiting.interrupt(cause)
+        self._lookout.interrupt(cause)
+
+    def _forget_asking(self) -> None:
+        self._asked_back_at, self._stuck = None, False
+
+    def _give_up(self) -> None:
+        """Whoever has the line does not come back: this slot calls the technician, and no other knows of it."""
+        self._stuck = True
+        if self.busy:
+            self._result = Finding(visit_id="", reason=Reason.ADAPTER_HUNG, detail=_STUCK)
+            self._apply(SlotEvent.NEEDS_TECHNICIAN)
+        self._bench.stuck(self)
+        self._plug_next()
+        self.try_to_start()
+
+    def _plug_next(self) -> None:
+        if self._next is not None:
+            programmer, self._next = self._next, None
+            self.plugged(programmer)
 
     # -- small steps -----------------------------------------------------------------------------------------------
 
@@ -412,7 +425,7 @@ class Slot:
 
     def _forget_board(self) -> None:
         """Nothing of the last board is left in this slot."""
-        self._result, self._progress, self._mac, self._chip_id = None, None, "", ""
+        self._result, self._visiting.progress, self._mac, self._chip_id = None, None, "", ""
         self._rival, self._seated = "", False
 
     def _apply(self, event: SlotEvent) -> None:
@@ -422,6 +435,9 @@ class Slot:
     def _touch(self) -> None:
         self._changed_at = self._bench.now()
         self._bench.changed(self)
+
+
+_STUCK = f"the port was not given back within {LET_GO_S:.0f} s"
 
 
 def _bug(error: BaseException) -> Finding:

@@ -21,6 +21,7 @@ import msgspec
 from station.config import SLOT_LABEL, Config
 from station.errors import ConfigurationError
 from station.properties import Gpio0, Learned, Reset, SlotProperties, refusal
+from station.sockets import row_letters
 
 FILE_NAME = "slots.json"
 SLOTS_PER_ROW = 8
@@ -110,6 +111,20 @@ def write_taught(state_dir: Path, slots: Mapping[str, str]) -> None:
         _write(state_dir, directory, entries)
 
 
+def move_taught(state_dir: Path, places: Mapping[str, str]) -> None:
+    """Put taught slots into other places, all of them or none; what was learned of each goes along.
+
+    Raises KeyError for a label that was never taught, OSError, `ConfigurationError`.
+    """
+    with _locked(state_dir) as directory:
+        entries = _read(state_dir)
+        moved = {label: msgspec.structs.replace(entries[label], place=place) for label, place in places.items()}
+        stayed = {
+            label: entry for label, entry in entries.items() if label in moved or entry.place not in places.values()
+        }
+        _write(state_dir, directory, stayed | moved)
+
+
 def remember(state_dir: Path, label: str, place: str, learned: Learned, *, adapter: str, at: datetime) -> None:
     """Keep what a visit found out about the slot of this label in this place, with the evidence.
 
@@ -151,12 +166,7 @@ def forget(state_dir: Path, label: str) -> bool:
 def label_number(number: int) -> str:
     """Return the label of the `number`-th slot, counted from 0: A1 to A8, then B1 to B8, and so on."""
     row, column = divmod(number, SLOTS_PER_ROW)
-    letters = ""
-    row += 1
-    while row:
-        row, letter = divmod(row - 1, 26)
-        letters = chr(ord("A") + letter) + letters
-    return f"{letters}{column + 1}"
+    return f"{row_letters(row)}{column + 1}"
 
 
 def next_label(slots: Mapping[str, object]) -> str:
@@ -262,7 +272,11 @@ def _write(state_dir: Path, directory: int, entries: Mapping[str, _Entry]) -> No
     """Put the new file in the place of the old one; after a loss of power there is one of the two, and it is whole."""
     path = state_dir / FILE_NAME
     draft = path.with_suffix(".new")
+    owner = os.fstat(directory)
     with draft.open("wb") as file:
+        if os.geteuid() == 0:
+            # Taught by root, read and written on by the daemon as its own user.
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
         file.write(msgspec.json.format(msgspec.json.encode(entries), indent=2) + b"\n")
         file.flush()
         os.fsync(file.fileno())

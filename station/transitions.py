@@ -119,8 +119,15 @@ _EVENT_OF_LIGHT = {
     Light.ACTION: SlotEvent.NEEDS_HAND,
     Light.FAULT: SlotEvent.NEEDS_TECHNICIAN,
 }
-# What keeps the bench from working; the visit of a slot begins by itself as soon as it is gone.
-GATES = (Reason.NO_RECIPE, Reason.IMAGE_CHANGED, Reason.RECORDS_UNWRITABLE, Reason.NO_WORK_ORDER, Reason.UNKNOWN_PLACE)
+# What keeps the bench, or a part of it, from working; the visit of a slot begins by itself as soon as it is gone.
+GATES = (
+    Reason.NO_RECIPE,
+    Reason.IMAGE_CHANGED,
+    Reason.RECORDS_UNWRITABLE,
+    Reason.NO_WORK_ORDER,
+    Reason.UNKNOWN_PLACE,
+    Reason.HUB_DISTURBED,
+)
 
 
 @dataclass(frozen=True, slots=True)

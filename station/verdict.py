@@ -63,6 +63,11 @@ _SLOT_OR_BOARD = (
     Reason.VERIFY_UNSTABLE,
 )
 
+_CUT_OFF = (Reason.UNPLUGGED, Reason.ADAPTER_HUNG)
+
+# What a hub that goes, or sags, can do to a visit: none of it says anything about board, slot or hand then.
+_BY_THE_HUB = (*_CUT_OFF, *_SLOT_OR_BOARD, Reason.ADAPTER_DEAF, Reason.BOARD_REMOVED, Reason.NO_ANSWER)
+
 _REASON_OF_STOP = {
     StopCause.UNPLUGGED: Reason.UNPLUGGED,
     StopCause.SHUTDOWN: Reason.STATION_STOPPED,
@@ -116,6 +121,23 @@ def over_a_bad_line(verdict: Verdict) -> Verdict:
         return verdict
     detail = _one_line(f"{verdict.reason}: {verdict.detail}")
     reason = Reason.LINK_UNRELIABLE
+    return Verdict(state=JobState.CLOSED, outcome=MEANINGS[reason].outcome, reason=reason, detail=detail)
+
+
+def is_cut_off(verdict: Verdict) -> bool:
+    """Whether the visit ended because its line did."""
+    return verdict.reason in _CUT_OFF
+
+
+def may_be_the_hubs(verdict: Verdict) -> bool:
+    """Whether a disturbed hub can be behind it: every FAIL, and every way to lose a board."""
+    return verdict.outcome is Outcome.FAIL or verdict.reason in _BY_THE_HUB
+
+
+def on_a_disturbed_hub(verdict: Verdict) -> Verdict:
+    """Return what `verdict` is worth where the hub was disturbed meanwhile: nobody is blamed; the detail keeps what it was."""
+    detail = _one_line(": ".join(part for part in (verdict.reason, verdict.detail) if part))
+    reason = Reason.HUB_DISTURBED
     return Verdict(state=JobState.CLOSED, outcome=MEANINGS[reason].outcome, reason=reason, detail=detail)
 
 

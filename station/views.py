@@ -6,6 +6,7 @@ Page, terminal, `/api/slots` and log take what they show from these, and from no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from station.model import Light, Outcome, Phase
 
@@ -75,6 +76,27 @@ class PendingView:
     """What it waits for; from `station.reasons`."""
 
 
+class Level(StrEnum):
+    """How bad a diagnosis is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """One line of `station doctor`: what was looked at, how it is, and what to do about it."""
+
+    check: str
+    """A fixed word per check, e.g. `brltty`: also the label of the metric."""
+    level: Level
+    said: str
+    """What was found, in one line that names the thing."""
+    fix: str = ""
+    """What to do, in words; empty when all is well."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StationView:
     """The whole bench as a person sees it."""
@@ -102,3 +124,5 @@ class StationView:
     database_writable: bool
     recipe_loaded: bool
     light_healthy: bool = True
+    diagnoses: tuple[Diagnosis, ...] = ()
+    """What `station doctor` found when it last looked, without what is well."""

@@ -7,18 +7,25 @@ nothing here talks to a board.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from station.claims import Claims
 from station.config import FlashingSection
+from station.hubs import Hubs
 from station.model import CommittedJob, HostFacts, JobEnd, JobStart, Lot, Phase, Plug, VisitEnd
 from station.ports import Clock, Flasher, LineOpener, Recorder, ReplMaker, Stop
 from station.properties import ANY_SLOT, Learned, SlotProperties
+from station.qualification import NOTHING, ladder_for
 from station.reasons import Reason
 from station.recipe import Recipe
 from station.views import Progress
+
+
+def unproven_rates(plug: Plug, ladder: tuple[int, ...]) -> tuple[int, ...]:
+    """Return what of `ladder` every slot may use, measured or not."""
+    return ladder_for(ladder, plug.programmer.place, "", NOTHING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +45,12 @@ class Tools:
     on_record: Callable[[JobStart, JobEnd], None]
     """Called in the slot's thread after a job was committed and read back."""
     operator: str = ""
+    allowed_rates: Callable[[Plug, tuple[int, ...]], tuple[int, ...]] = unproven_rates
+    """What of the configured ladder may be used in this plug's slot; by default what may be used without a measurement."""
     learn: Callable[[str, Learned], None] = lambda _slot, _learned: None
     """Called in the slot's thread with what was found out about the slot of this label."""
+    hubs: Hubs = field(default_factory=Hubs)
+    """Whose fault it is not, when a whole hub goes; one that knows no programmer is never disturbed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

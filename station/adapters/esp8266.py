@@ -71,6 +71,8 @@ class Esp8266Loader:
         self._search = LoaderSearch(line, self._library, stub_rates)
         self._esp: Any = None
         self._ignores_start = False
+        self.blocks_repeated = 0
+        """So many blocks were sent again, since the stub refused their checksum."""
 
     # --- ports.Loader ----------------------------------------------------------------------------------------------
 
@@ -270,6 +272,23 @@ class Esp8266Loader:
         """
         return self._search.probe_presence()
 
+    # --- what only a qualification needs (`station.qualifying.probing.ProbingLoader`) -----
+
+    def connect_at(self, baud: int) -> bool:
+        """Reset the board into its loader and synchronise at `baud` from the first byte on; False when it does not answer.
+
+        As after `connect`, at this rate, when it does; else `connect` is needed. Only where a line resets the board: without
+        one a ROM that took this rate keeps it until its power goes.
+        """
+        self._esp = self._search.connect_at(baud)
+        return self._esp is not None
+
+    def erase_region(self, offset: int, length: int) -> None:
+        """Erase a region of flash, whole sectors, by blocks of 64 KiB where it can; needs the stub."""
+        esp = self._stub()
+        with self._asking(f"erase {length} bytes at {offset:#x}"):
+            esp.erase_region(offset, length)
+
     # --- inside ----------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -340,6 +359,7 @@ class Esp8266Loader:
                 except self._library.refused as refused:
                     if refused.code != CHECKSUM_REFUSED or not left:  # type: ignore[attr-defined]
                         raise
+                    self.blocks_repeated += 1
                 else:
                     return
 

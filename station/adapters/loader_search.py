@@ -81,6 +81,17 @@ class LoaderSearch:
                 self._line.set_baud(ROM_BAUD)
         return loader
 
+    def connect_at(self, baud: int) -> Any | None:
+        """Reset the board into its loader and return esptool's side of it when it takes `baud` as its first rate, else None.
+
+        Without a reset line a ROM that took it keeps it until its power goes.
+        """
+        self._reset_into_loader(None)
+        loader = self._synchronise_at(baud, SYNCS_PER_RESET)
+        if loader is None:
+            self._line.set_baud(ROM_BAUD)
+        return loader
+
     def probe_presence(self) -> bool | None:
         """Return whether a pulse of the reset line brings a boot message; None when this line cannot reset."""
         began = self._line.mark()

@@ -8,6 +8,7 @@ test keeps the two in step. Counters start at zero with the station: totals over
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections.abc import Iterable, Iterator
 from itertools import product
 
@@ -17,7 +18,7 @@ from prometheus_client.metrics_core import Metric
 
 from station.model import HostFacts, JobEnd, JobState, Light, Outcome, Phase
 from station.reasons import Reason
-from station.views import SlotView, StationView
+from station.views import Level, SlotView, StationView
 
 # Around the times measured per phase on the reference chip (docs/metrics.md): reset and identity take 0.3 to 3 s, MD5 of a
 # chip 0.5 s, write after erase 12 s at 460800, about 20 s at 230400 and 40 s at 115200, three times that on slow flash, a
@@ -27,6 +28,7 @@ PHASE_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 12.5, 15.
 WRITE_BUCKETS_S = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # The light promises BUSY within 0.3 s of the plug.
 BUSY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
+_UNWELL = (Level.WARNING, Level.PROBLEM)
 
 
 def new_registry() -> CollectorRegistry:
@@ -35,12 +37,18 @@ def new_registry() -> CollectorRegistry:
 
 
 class Metrics:
-    """All metrics of one station. `slots` are the labels of the slot map; later ones come by `add_slot`."""
+    """All metrics of one station.
+
+    `slots` are the labels of the slot map; later ones come by `add_slot`. `checks` are the words of the doctor.
+    """
 
     content_type = CONTENT_TYPE_PLAIN_0_0_4
 
-    def __init__(self, registry: CollectorRegistry, *, host: HostFacts, slots: Iterable[str] = ()) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, *, host: HostFacts, slots: Iterable[str] = (), checks: Iterable[str] = ()
+    ) -> None:
         self._registry = registry
+        self._checks = tuple(checks)
         self.log_events_dropped = 0
         """How many log events were thrown away so far."""
         self._make_counters()
@@ -111,10 +119,23 @@ class Metrics:
         """Note how many finished results wait to be written."""
         self._backlog.set(rows)
 
+    def hub_disturbed(self) -> None:
+        """Count a whole hub that was disturbed; the log says which, and which slots it lost."""
+        self._hub_disturbed.inc()
+
     def pending_jobs(self, jobs: int, oldest_s: float) -> None:
         """Note how many boards are flashed and wait for their test, and how long the oldest has waited; 0 for none."""
         self._pending.set(jobs)
         self._pending_oldest.set(oldest_s)
+
+    def second_place(self, *, behind: int, backup_age_s: float) -> None:
+        """Note how many finished jobs the journal there does not have yet, and how old the newest backup is.
+
+        Without any backup its age is infinite, so that an alert on a greater one sees it; without a second place both stay
+        what they are at start: 0 and -1.
+        """
+        self._journal_behind.set(behind)
+        self._backup_age.set(backup_age_s)
 
     def rejected(self, modules: int) -> None:
         """Note how many modules a person booked out of the current lot by hand; they are in no yield."""
@@ -135,6 +156,9 @@ class Metrics:
         self._unknown.set(sum(not slot.known for slot in view.slots))
         for slot in view.slots:
             self._slot_view(slot)
+        found = Counts((diagnosis.check, diagnosis.level) for diagnosis in view.diagnoses)
+        for check, level in product(self._checks, _UNWELL):
+            self._doctor.labels(check, level).set(found[check, level])
 
     def render(self) -> bytes:
         """Return all samples in the Prometheus text format. Takes milliseconds: call it off the loop."""
@@ -164,6 +188,9 @@ class Metrics:
         )
         self._baud_fallbacks = Counter(
             "station_baud_fallbacks_total", "Steps down the baud ladder.", ["slot"], registry=registry
+        )
+        self._hub_disturbed = Counter(
+            "station_hub_disturbed_total", "Three or more slots of one hub lost at once.", registry=registry
         )
         self._dropped = Counter(
             "station_log_events_dropped_total", "Log events lost because nobody read the log.", registry=registry
@@ -203,6 +230,17 @@ class Metrics:
             "How long the oldest board has waited for its test; 0 when none waits.",
             registry=registry,
         )
+        self._journal_behind = Gauge(
+            "station_journal_behind_jobs",
+            "Finished jobs not yet in the journal in the second place.",
+            registry=registry,
+        )
+        self._backup_age = Gauge(
+            "station_backup_age_seconds",
+            "Age of the newest backup; +Inf when there is none, -1 without a second place.",
+            registry=registry,
+        )
+        self._backup_age.set(-1)
         self._rejected = Gauge(
             "station_rejected_modules",
             "Modules booked out of the current lot by hand, without a MAC.",
@@ -216,6 +254,12 @@ class Metrics:
         self._unknown = Gauge(
             "station_unknown_places", "Programmers outside the slot map: shown, never flashed.", registry=registry
         )
+        self._doctor = Gauge(
+            "station_doctor_findings",
+            "What the doctor found that is not well, by check.",
+            ["check", "level"],
+            registry=registry,
+        )
 
     def _make_label_sets(self) -> None:
         for outcome in Outcome:
@@ -224,6 +268,8 @@ class Metrics:
             counter.labels(reason)
         for phase in Phase:
             self._phases.labels(phase)
+        for check, level in product(self._checks, _UNWELL):
+            self._doctor.labels(check, level)
 
 
 class _WithoutCreated:

@@ -1,6 +1,6 @@
 """systemd's notification protocol (sd_notify(3)): readiness, status and the watchdog, in one datagram each.
 
-Without `NOTIFY_SOCKET` in the environment every call does nothing. It never raises and never blocks.
+Without `NOTIFY_SOCKET` in the environment nothing is sent. It never raises and never blocks.
 """
 
 from __future__ import annotations
@@ -24,3 +24,11 @@ def notify(*lines: str) -> None:
     ):
         channel.connect(address)
         channel.send("\n".join(lines).encode())
+
+
+def watchdog_s() -> float | None:
+    """Return within how many seconds the manager wants to hear of us, None where it does not (sd_watchdog_enabled(3))."""
+    wanted_of, wanted_usec = os.environ.get("WATCHDOG_PID", ""), os.environ.get("WATCHDOG_USEC", "")
+    if wanted_of not in ("", str(os.getpid())) or not (wanted_usec.isascii() and wanted_usec.isdecimal()):
+        return None
+    return int(wanted_usec) / 1e6 or None

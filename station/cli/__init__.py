@@ -1,8 +1,8 @@
 """The command line: argument parsing and calls, nothing else.
 
 Exit codes: 0 done as asked, 1 FAIL or not as expected, 2 ERROR, 3 ABORTED, 64 wrong usage, 69 records that cannot be used
-now, 78 wrong configuration (sysexits.h). Wrong input gives one message on standard error that names the thing, what is
-wrong and what to do.
+now, 74 a backup that cannot be made or does not hold, 75 not now, 78 wrong configuration (sysexits.h). Wrong input gives one
+message on standard error that names the thing, what is wrong and what to do.
 """
 
 from __future__ import annotations
@@ -12,14 +12,20 @@ import sys
 import click
 
 from station.cli.boards import board, pending, rework
+from station.cli.care import doctor, support
+from station.cli.first import first
+from station.cli.keep import backup, restore, upgrade
 from station.cli.make import flash, inspect, run
+from station.cli.qualify import qualify
 from station.cli.records import db, lot, report
-from station.cli.setup import config, recipe, slots
+from station.cli.setup import config, recipe
+from station.cli.slots import slots
 from station.cli.virtual import bench, demo
-from station.errors import ConfigurationError, RecordsUnwritable
+from station.errors import BackupFailed, ConfigurationError, RecordsUnwritable
 
 EXIT_USAGE = 64
 EXIT_UNAVAILABLE = 69
+EXIT_INPUT_OUTPUT = 74
 EXIT_CONFIGURATION = 78
 EXIT_INTERRUPTED = 130
 
@@ -30,7 +36,29 @@ def station() -> None:
     """Plug in an ESP-01, get a green light and a record."""
 
 
-for command in (run, demo, flash, inspect, bench, slots, lot, pending, board, rework, report, db, recipe, config):
+for command in (
+    run,
+    demo,
+    flash,
+    inspect,
+    bench,
+    slots,
+    lot,
+    pending,
+    board,
+    rework,
+    report,
+    db,
+    recipe,
+    config,
+    doctor,
+    support,
+    qualify,
+    backup,
+    restore,
+    upgrade,
+    first,
+):
     station.add_command(command)
 
 
@@ -49,4 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     except RecordsUnwritable as error:
         print(f"records cannot be used: {error}", file=sys.stderr)  # noqa: T201 - the message is the result
         sys.exit(EXIT_UNAVAILABLE)
+    except BackupFailed as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the message is the result
+        sys.exit(EXIT_INPUT_OUTPUT)
     sys.exit(code if isinstance(code, int) else 0)

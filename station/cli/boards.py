@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from station.cli.options import database_url_or_default
+from station.cli.options import config_option, database_url_or_default
 from station.cli.records import NotBlank, by_option, db_option
-from station.config import load_config
 from station.errors import ConfigurationError
 from station.model import chip_id_from_mac, format_chip_id
 
@@ -32,9 +31,6 @@ board_argument = click.argument("board", metavar="BOARD")
 
 def records_options(command: F) -> F:
     """`--db` and `--config`: which records."""
-    config_option = click.option(
-        "--config", "config_path", type=click.Path(path_type=Path), help="station.toml, which names the records."
-    )
     return config_option(db_option(command))
 
 
@@ -212,9 +208,7 @@ def _say(
 
 
 def _records(config_path: Path | None, database_url: str | None) -> str:
-    if database_url is None and config_path is not None:
-        return load_config(config_path).database_url
-    return database_url_or_default(database_url)
+    return database_url_or_default(database_url, config_path)
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from station.cli.options import database_option, default_state_dir
-from station.config import Config, DatabaseSection, StationSection, load_config
+from station.cli.options import config_option, database_option, load_or_default, needed_config_option
+from station.config import Config, DatabaseSection, load_config
 from station.errors import RecordsUnwritable
 from station.model import CommittedJob, Phase
 from station.properties import Gpio0, Reset, Role, SlotProperties, refusal
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--config", "config_path", type=click.Path(path_type=Path), required=True, help="station.toml")
+@needed_config_option
 def run(config_path: Path) -> None:
     """Run the daemon: watch for programmers, make every board, serve the page."""
     from station.adapters.lights.console import ConsoleLight
@@ -32,6 +32,7 @@ def run(config_path: Path) -> None:
     from station.adapters.logs import configure_logging
     from station.adapters.udev import UdevWatcher
     from station.daemon import finish_on_signals, run_station
+    from station.doctor import examine
     from station.ports import LightDriver
 
     config = load_config(config_path)
@@ -52,6 +53,7 @@ def run(config_path: Path) -> None:
                 opener=TtyOpener(),
                 lights=lights,
                 finish=finish,
+                examine=lambda: examine(config, in_daemon=True),
                 dropped_log_lines=lambda: writer.dropped,
             )
         finally:
@@ -83,7 +85,7 @@ def run(config_path: Path) -> None:
 )
 @click.option("--again", is_flag=True, help="Flash the board even if it passed under this very recipe.")
 @click.option("--no-record", is_flag=True, help="Leave no record.")
-@click.option("--config", "config_path", type=click.Path(path_type=Path), help="station.toml")
+@config_option
 @database_option(help_text="Where the record goes; default: as configured, else in the user's state directory.")
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON object on standard output; everything else on standard error."
@@ -136,9 +138,7 @@ def flash(
 
 def _config_by_hand(config_path: Path | None, database_url: str | None) -> Config:
     """As configured; without a file, defaults with the records in the user's own state directory."""
-    config = (
-        load_config(config_path) if config_path else Config(station=StationSection(state_dir=str(default_state_dir())))
-    )
+    config = load_or_default(config_path)
     if database_url is not None:
         config = msgspec.structs.replace(config, database=DatabaseSection(url=database_url))
     return config
@@ -197,7 +197,7 @@ def _words_for(flashed: FlashResult, slot: SlotProperties) -> str:
 @click.option("--dump", type=click.Path(path_type=Path, dir_okay=False), help="Copy the whole flash into this file.")
 @click.option("--reset", type=click.Choice([reset.value for reset in Reset]), help="As for flash.")
 @click.option("--gpio0", type=click.Choice([gpio0.value for gpio0 in Gpio0]), help="As for flash.")
-@click.option("--config", "config_path", type=click.Path(path_type=Path), help="station.toml")
+@config_option
 @database_option(help_text="Where the record goes; default: as configured, else in the user's state directory.")
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON object on standard output; everything else on standard error."

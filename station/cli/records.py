@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from station.cli.options import database_option, database_url_or_default
+from station.cli.options import database_option, database_url_or_default, needed_config_option
 from station.config import load_config
 from station.errors import ConfigurationError
 from station.model import Lot
@@ -35,9 +35,6 @@ format_option = click.option(
     "--format", "output_format", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True
 )
 db_option = database_option(help_text="Where the records are; default: the station's own.")
-config_option = click.option(
-    "--config", "config_path", type=click.Path(path_type=Path), required=True, help="station.toml"
-)
 by_option = click.option(
     "--by", "person", required=True, type=NotBlank(), metavar="NAME", help="Who says so; goes on record."
 )
@@ -118,7 +115,7 @@ def lot() -> None:
 
 
 @lot.command("open")
-@config_option
+@needed_config_option
 @by_option
 @click.option("--product", help="What is made; default: the recipe's name.")
 @click.option("--quantity", type=click.IntRange(1), help="How many are wanted.")
@@ -146,7 +143,7 @@ def lot_open(config_path: Path, person: str, product: str | None, quantity: int 
 
 
 @lot.command("pause")
-@config_option
+@needed_config_option
 @by_option
 def lot_pause(config_path: Path, person: str) -> None:
     """Let running jobs end and start no new ones."""
@@ -156,7 +153,7 @@ def lot_pause(config_path: Path, person: str) -> None:
 
 
 @lot.command("close")
-@config_option
+@needed_config_option
 @by_option
 def lot_close(config_path: Path, person: str) -> None:
     """Close the work order for ever."""
@@ -166,7 +163,7 @@ def lot_close(config_path: Path, person: str) -> None:
 
 
 @lot.command("reject")
-@config_option
+@needed_config_option
 @click.option("--reason", required=True, type=click.Choice(["no_answer", "damaged", "wrong_part"]))
 @click.option("--by", "person", type=NotBlank(), metavar="NAME", help="Who says so; default: the lot's person.")
 @click.option("--count", type=click.IntRange(1, MOST_REJECTS), default=1, show_default=True, help="How many modules.")

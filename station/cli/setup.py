@@ -1,101 +1,23 @@
-"""The commands that set a station up: `slots`, `recipe`, `config`."""
+"""The commands about what is configured: `recipe`, `config`."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import signal
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 import msgspec
 
-from station.cli.options import default_state_dir
-from station.config import Config, StationSection, load_config
+from station.cli.options import config_option
+from station.config import Config, load_config
 from station.errors import ConfigurationError
-from station.model import Programmer
-from station.properties import Gpio0, SlotProperties, in_words
+from station.properties import Gpio0, SlotProperties
+from station.qualification import load as load_qualification
+from station.qualification import why_left_out
 from station.recipe import load_recipe, new_recipe_text, read_file, trailer_problem
-from station.slotmap import (
-    CONFIGURED,
-    DEFAULT,
-    KnownSlot,
-    forget,
-    known_places,
-    load_slot_map,
-    next_label,
-    read_taught,
-    write_taught,
-)
+from station.slotmap import load_slot_map
 
-config_option = click.option("--config", "config_path", type=click.Path(path_type=Path), help="station.toml")
 file_argument = click.argument("file", type=click.Path(path_type=Path), required=False)
-
-
-@click.group()
-def slots() -> None:
-    """Say which USB socket is which slot, and show what each slot is."""
-
-
-@slots.command("list")
-@config_option
-@click.option("--json", "as_json", is_flag=True)
-def slots_list(config_path: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click passes flags so
-    """List the slots: label, place, what is plugged in now, and what each slot is and how that is known."""
-    from station.adapters.udev import UdevWatcher
-
-    config = _config(config_path)
-    known = load_slot_map(config)
-    attached = {
-        programmer.place: programmer
-        for programmer in UdevWatcher(usb_ids=config.usb.ids, excluded_places=config.usb.excluded).snapshot()
-    }
-    named = {slot.place for slot in known.values()}
-    listed = [(slot, slot.place) for slot in known.values()] + [
-        (None, place) for place in attached if place not in named
-    ]
-    if as_json:
-        click.echo(msgspec.json.encode([_row(slot, place, attached.get(place)) for slot, place in listed]).decode())
-        return
-    for slot, place in listed:
-        row = _row(slot, place, attached.get(place))
-        plugged = f"{row['node']} ({row['product']})" if row["node"] else "empty"
-        click.echo(f"{row['slot'] or '(unknown)':<10} {row['hub_path']:<8} {place:<44} {plugged}")
-        for line in _said_of(slot) if slot else ():
-            click.echo(f"{'':<10} {line}")
-    if not listed:
-        click.echo("no slots yet, and no programmer is plugged in: station slots teach")
-
-
-@slots.command("forget")
-@config_option
-@click.argument("label")
-def slots_forget(config_path: Path | None, label: str) -> None:
-    """Forget what was learned of the slot LABEL, for another kind of programmer sits there now. Its place stays."""
-    config = _config(config_path)
-    if label not in known_places(config):
-        raise click.UsageError(f"there is no slot {label}; station slots list shows them")
-    with _writing(config):
-        forgotten = forget(config.state_dir, label)
-    click.echo(
-        f"{label}: forgotten, and found out again with the next board; restart a station that is running"
-        if forgotten
-        else f"{label}: nothing was learned there"
-    )
-
-
-@slots.command("teach")
-@config_option
-@click.option("--count", type=click.IntRange(1), help="Stop after so many slots; default: until Ctrl-C.")
-def slots_teach(config_path: Path | None, count: int | None) -> None:
-    """Plug one programmer after another: each gets the next label. Unplug everything first."""
-    config = _config(config_path)
-    try:
-        asyncio.run(_teach(config, count))
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        click.echo("\nthe map is saved after every slot; restart the station to use it")
 
 
 @click.group()
@@ -159,6 +81,11 @@ def config_check(file: Path | None, config_path: Path | None) -> None:
     gap = _test_gap([slot.properties for slot in known.values()])
     if gap:
         click.echo(f"warning: {gap}", err=True)
+    measured = load_qualification(loaded.state_dir)
+    for slot in known.values():
+        left_out = why_left_out(loaded.flashing.baud_ladder, slot.place, measured)
+        if left_out:
+            click.echo(f"note: {slot.label}: {left_out}", err=True)
 
 
 @config.command("show")
@@ -169,37 +96,6 @@ def config_show(file: Path | None, config_path: Path | None) -> None:
     file = file or config_path
     loaded = load_config(file) if file else Config()
     click.echo(msgspec.json.format(msgspec.json.encode(loaded), indent=2).decode())
-
-
-def _config(path: Path | None) -> Config:
-    return load_config(path) if path else Config(station=StationSection(state_dir=str(default_state_dir())))
-
-
-def _row(slot: KnownSlot | None, place: str, programmer: Programmer | None) -> dict[str, object]:
-    """One slot as `--json` prints it; None for a place that is not in the map."""
-    return {
-        "slot": slot.label if slot else "",
-        "place": place,
-        "hub_path": programmer.hub_path if programmer else "",
-        "node": programmer.node if programmer else "",
-        "product": programmer.product if programmer else "",
-        "properties": asdict(slot.properties) if slot else {},
-        "evidence": dict(slot.evidence) if slot else {},
-    }
-
-
-def _said_of(slot: KnownSlot) -> Iterator[str]:
-    """The properties of a slot, each with where it comes from; then the evidence of what was learned."""
-    from station.adapters.logs import one_line
-
-    learned = {name: text for name, text in slot.evidence.items() if text not in (CONFIGURED, DEFAULT)}
-    said = zip(("reset", "gpio0", "moves", "role"), in_words(slot.properties).split(", "), strict=True)
-    yield ", ".join(
-        f"{words} ({'learned' if name in learned else slot.evidence.get(name, 'not known yet')})"
-        for name, words in said
-    )
-    for name, text in learned.items():
-        yield f"{name}: {one_line(text)}"
 
 
 def _test_gap(slots: Iterable[SlotProperties]) -> str:
@@ -213,69 +109,3 @@ def _test_gap(slots: Iterable[SlotProperties]) -> str:
         'every slot that flashes has gpio0 = "always_low" or role = "flash", and no other slot tests: a board whose firmware'
         ' cannot be started where it was flashed is never tested. Give a slot role = "test"'
     )
-
-
-@contextlib.contextmanager
-def _writing(config: Config) -> Iterator[None]:
-    """Say in one line why the slot map cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise ConfigurationError(
-            file=str(config.state_dir),
-            key="station.state_dir",
-            problem=f"cannot be written ({error.strerror})",
-            fix="run as the station's user, or name another directory",
-        ) from None
-
-
-async def _teach(config: Config, count: int | None) -> None:
-    """Give each newly seen place the next label, and save the map after every one."""
-    from station.adapters.udev import UdevWatcher
-
-    watcher = UdevWatcher(usb_ids=config.usb.ids, excluded_places=config.usb.excluded)
-    changed = asyncio.Event()
-    teaching = asyncio.current_task()
-    assert teaching is not None  # noqa: S101 - asyncio.run() made it
-    for each in (signal.SIGINT, signal.SIGTERM):
-        # Set by us: whoever was started in the background has SIGINT ignored, and Python leaves it so.
-        asyncio.get_running_loop().add_signal_handler(each, teaching.cancel)
-    watcher.start(changed.set)
-    try:
-        seen = watcher.snapshot()
-        if seen:
-            click.echo(f"{len(seen)} programmers are plugged in already; unplug and plug in the one you mean")
-        known = known_places(config)
-        done = 0
-        click.echo(f"plug a programmer into {_next(config, known)} now (Ctrl-C ends)")
-        while count is None or done < count:
-            with contextlib.suppress(TimeoutError):  # uevents get lost
-                async with asyncio.timeout(config.usb.reconcile_s):
-                    await changed.wait()
-            changed.clear()
-            attached = watcher.snapshot()
-            for programmer in attached:
-                if programmer not in seen:
-                    done += _learn(config, known, programmer)
-            seen = attached
-    finally:
-        watcher.stop()
-
-
-def _learn(config: Config, known: dict[str, str], programmer: Programmer) -> int:
-    """Label the place of this plug unless it has one; return how many were labelled."""
-    for label, place in known.items():
-        if place == programmer.place:
-            click.echo(f"that place is {label} already ({programmer.hub_path})")
-            return 0
-    label = _next(config, known)
-    known[label] = programmer.place
-    with _writing(config):
-        write_taught(config.state_dir, {**read_taught(config.state_dir), label: programmer.place})
-    click.echo(f"{label} is {programmer.hub_path} ({programmer.place}); next: {_next(config, known)}")
-    return 1
-
-
-def _next(config: Config, known: Mapping[str, str]) -> str:
-    """The label to teach next: a slot that is configured and has no place yet goes first."""
-    return next((label for label in config.slots if label not in known), next_label(known))

@@ -145,6 +145,7 @@ SIGNATURES: list[tuple[Any, list[str]]] = [
     (ESP8266StubLoader.flash_defl_finish, ["self", "reboot", "timeout"]),
     (ESP8266StubLoader.flash_md5sum, ["self", "addr", "size"]),
     (ESP8266StubLoader.erase_flash, ["self"]),
+    (ESP8266StubLoader.erase_region, ["self", "offset", "size"]),
     (ESP8266StubLoader.read_flash, ["self", "offset", "length", "progress_fn"]),
     (loader.StubFlasher.__init__, ["self", "target", "plugins"]),
     (cmds.attach_flash, ["esp", "spi_connection", "flash_type"]),
@@ -723,6 +724,7 @@ def test_a_damaged_block_is_sent_again(bench: Bench) -> None:
     board.write(0, IMAGE, nothing)
     assert bytes(chip.flash.data[: len(IMAGE)]) == IMAGE
     assert blocks == len(bench.flasher._images.of(IMAGE).blocks) + 1
+    assert board.blocks_repeated == 1
 
 
 def test_a_lost_block_is_not_sent_again(bench: Bench) -> None:

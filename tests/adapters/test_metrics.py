@@ -32,7 +32,7 @@ from station.model import (
     Programmer,
 )
 from station.reasons import Reason
-from station.views import SlotView, StationView
+from station.views import Diagnosis, Level, SlotView, StationView
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 HOST = HostFacts(
@@ -44,7 +44,10 @@ HOST = HostFacts(
     clock_synchronised=True,
 )
 BENCH_OF_32 = tuple(f"{row}{number}" for row in "ABCD" for number in range(1, 9))
+CHECKS = ("disk", "clock")
 CLOSED_LISTS = {
+    "check": set(CHECKS),
+    "level": {"warning", "problem"},
     "slot": set(BENCH_OF_32),
     "outcome": {"PASS", "FAIL", "ERROR", "ABORTED"},
     "light": {"EMPTY", "BUSY", "ACTION", "PASS", "FAIL", "FAULT"},
@@ -55,7 +58,7 @@ CLOSED_LISTS = {
 
 def make(*slots: str) -> Metrics:
     """Return metrics around a registry of their own."""
-    return Metrics(CollectorRegistry(), host=HOST, slots=slots)
+    return Metrics(CollectorRegistry(), host=HOST, slots=slots, checks=CHECKS)
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -264,6 +267,20 @@ def test_follows_the_view():
     assert value(metrics, "station_light_healthy") == 0
     assert value(metrics, "station_unknown_places") == 0
     assert value(metrics, "station_slot_state", slot="A1", light="PASS") == 0
+
+
+def test_findings_of_the_doctor_are_counted_by_check():
+    """Each check has as many findings of a level as the doctor last said; what is mended goes back to zero."""
+    metrics = make("A1")
+    full = Diagnosis(check="disk", level=Level.PROBLEM, said="full", fix="make room")
+    late = [Diagnosis(check="clock", level=Level.WARNING, said=said, fix="set it") for said in ("late", "early")]
+    metrics.station_view(replace(view_of(), diagnoses=(full, *late)))
+    assert value(metrics, "station_doctor_findings", check="disk", level="problem") == 1
+    assert value(metrics, "station_doctor_findings", check="disk", level="warning") == 0
+    assert value(metrics, "station_doctor_findings", check="clock", level="warning") == 2
+    metrics.station_view(view_of())
+    assert value(metrics, "station_doctor_findings", check="disk", level="problem") == 0
+    assert value(metrics, "station_doctor_findings", check="clock", level="warning") == 0
 
 
 def test_every_label_set_exists_from_the_start():

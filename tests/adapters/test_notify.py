@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from station.adapters.notify import notify
+from station.adapters.notify import notify, watchdog_s
 
 
 @pytest.fixture
@@ -53,3 +54,24 @@ def test_a_manager_that_does_not_read_stops_nobody(manager: socket.socket) -> No
     for _ in range(2000):
         notify("WATCHDOG=1")
     assert manager.recv(4096) == b"WATCHDOG=1"
+
+
+@pytest.mark.parametrize(
+    ("pid", "usec", "wanted_s"),
+    [
+        ("", "30000000", 30.0),
+        (str(os.getpid()), "500000", 0.5),
+        ("1", "30000000", None),
+        ("", "", None),
+        ("", "0", None),
+        ("", "soon", None),
+        ("", "-5", None),
+    ],
+)
+def test_the_manager_says_how_often_it_wants_to_hear_of_us(
+    monkeypatch: pytest.MonkeyPatch, pid: str, usec: str, wanted_s: float | None
+) -> None:
+    """In microseconds, and for one process: what is meant for another, is zero or is no number asks for nothing."""
+    monkeypatch.setenv("WATCHDOG_PID", pid)
+    monkeypatch.setenv("WATCHDOG_USEC", usec)
+    assert watchdog_s() == wanted_s

@@ -36,6 +36,10 @@ USAGE = {
     "port beyond 65535": ("demo", "--port", 65536),
     "bench without a directory": ("bench", "--slots", 1),
     "bench with a fault on no slot": ("bench", "--slots", 1, "--dir", "never", "--fault", "B1:no_boot"),
+    "bench with a fault that a pty has not": ("bench", "--slots", 1, "--dir", "never", "--fault", "A1:usb_limited"),
+    "bench with a tower light that is a pty": ("bench", "--slots", 1, "--dir", "never", "--tower-light"),
+    "bench with ptys in the hand": ("bench", "--slots", 1, "--dir", "never", "--unplugged"),
+    "demo with a fault of USB devices": (*DEMO, "--fault", "A1:usb_out_stuck"),
     "flash without a recipe": ("flash", "--port", "/dev/null"),
     "flash without such a port": ("flash", "--port", "no/such/port", "--recipe", "r.toml"),
     "flash on a file": ("flash", "--port", __file__, "--recipe", "r.toml"),
@@ -230,21 +234,24 @@ def test_the_list_of_slots_shows_what_each_is_and_how_that_is_known(tmp_path: Pa
     learned = {"place": "pci:1", "adapter": "1a86:7523 0264", "reset": "none", "reset_evidence": "a pulse\x1b[31m"}
     (tmp_path / "state" / "slots.json").write_text(json.dumps({"A1": learned}))
     lines = station("slots", "list", "--config", config).out.splitlines()
-    assert [line.split() for line in lines[::3]] == [["A1", "pci:1", "empty"], ["A2", "pci:2", "empty"]]
-    assert [line.strip() for line in (*lines[1:3], lines[4])] == [
+    assert [line.split() for line in lines[::4]] == [["A1", "pci:1", "empty"], ["A2", "pci:2", "empty"]]
+    assert [line.strip() for line in (*lines[1:4], lines[5])] == [
         "reset none (learned), gpio0 hand (default), programmer moves (default), make (default)",
         r"reset: a pulse\x1b[31m",
+        "row A, column 1; no records",
         "reset ? (not known yet), gpio0 hand (default), programmer moves (default), test (configured)",
     ]
     first, second = station("slots", "list", "--json", "--config", config).json
     assert first == {
         "slot": "A1",
+        "position": "row A, column 1",
         "place": "pci:1",
         "hub_path": "",
         "node": "",
         "product": "",
         "properties": {"reset": "none", "gpio0": "hand", "moves": "programmer", "role": "make"},
         "evidence": {"reset": "a pulse\x1b[31m", "gpio0": "default", "moves": "default", "role": "default"},
+        "health": None,
     }
     assert second["properties"] == {"reset": None, "gpio0": "hand", "moves": "programmer", "role": "test"}
     assert second["evidence"] == {"gpio0": "default", "moves": "default", "role": "configured"}

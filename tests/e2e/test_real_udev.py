@@ -105,13 +105,23 @@ def test_slots_are_taught_by_plugging_and_listed_with_what_is_in_them() -> None:
     unknown_yet = {
         "properties": {"reset": None, "gpio0": None, "moves": "programmer", "role": "make"},
         "evidence": {"moves": "default", "role": "default"},
+        "health": None,
     }
     there = {"product": "USB Serial"}
-    stranger: dict[str, object] = {"properties": {}, "evidence": {}}
+    stranger: dict[str, object] = {"properties": {}, "evidence": {}, "position": "", "health": None}
     assert result["rows"] == [
-        {"slot": "A1", "place": FIRST.right_id_path, "hub_path": "", "node": "", "product": "", **unknown_yet},
+        {
+            "slot": "A1",
+            "position": "row A, column 1",
+            "place": FIRST.right_id_path,
+            "hub_path": "2.3",
+            "node": "",
+            "product": "",
+            **unknown_yet,
+        },
         {
             "slot": "A2",
+            "position": "row A, column 2",
             "place": SECOND.right_id_path,
             "hub_path": "2.4",
             "node": "/dev/ttyUSB1",
@@ -120,7 +130,8 @@ def test_slots_are_taught_by_plugging_and_listed_with_what_is_in_them() -> None:
         },
         {"slot": "", "place": STRANGER.right_id_path, "hub_path": "4", "node": "/dev/ttyUSB7", **there, **stranger},
     ]
-    empty, _, full, _, unknown = result["text"].splitlines()
+    empty, _, lately, full, _, _, unknown = result["text"].splitlines()
+    assert lately.strip() == "row A, column 1; no records"
     assert empty.startswith("A1 ")
     assert empty.endswith(" empty")
     assert full.startswith("A2 ")

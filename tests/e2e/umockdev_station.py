@@ -34,7 +34,9 @@ _WITH_UDEV = 'mount -t tmpfs tmpfs /run && mkdir /run/udev && touch /run/udev/co
 
 
 @contextmanager
-def started(testbed: Testbed, directory: Path, *arguments: object) -> Iterator[Running]:
+def started(
+    testbed: Testbed, directory: Path, *arguments: object, stdin: int = subprocess.DEVNULL
+) -> Iterator[Running]:
     """Start `station ARGUMENTS…` on the mocked machine; its output is in files in `directory`; killed at the end."""
     number = len(list(directory.glob("*.err")))
     out, err = directory / f"{number}.out", directory / f"{number}.err"
@@ -43,7 +45,7 @@ def started(testbed: Testbed, directory: Path, *arguments: object) -> Iterator[R
         process = subprocess.Popen(
             [*namespace, "sh", "-c", _WITH_UDEV, "sh", STATION, *map(str, arguments)],
             env={**os.environ, "UMOCKDEV_DIR": str(testbed.root)},
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=out_file,
             stderr=err_file,
         )
@@ -53,6 +55,8 @@ def started(testbed: Testbed, directory: Path, *arguments: object) -> Iterator[R
         error.add_note(f"station {arguments[0]} said:\n{err.read_text(errors='replace')}")
         raise
     finally:
+        if process.stdin is not None:
+            process.stdin.close()
         if process.poll() is None:
             process.kill()
         process.wait(PATIENCE_S)

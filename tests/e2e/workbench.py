@@ -29,6 +29,7 @@ from station.config import (
 )
 from station.daemon import run_station
 from station.demo import write_demo_recipe
+from station.doctor import Examine
 from station.floor import Floor
 from station.model import Light
 from station.panel.server import Address
@@ -210,6 +211,7 @@ async def at_work(
     kinds: Mapping[str, ProgrammerKind] | None = None,
     watcher: Callable[[VirtualBench], ProgrammerWatcher] = BenchWatcher,
     opener: Callable[[VirtualBench], LineOpener] = BenchOpener,
+    examine: Examine | None = None,
 ) -> AsyncIterator[Workbench]:
     """Run the station until the context is left; what `run_station` raises comes out here.
 
@@ -228,6 +230,7 @@ async def at_work(
                 opener=opener(bench),
                 lights=lights,
                 finish=finish,
+                examine=examine,
                 ready=lambda floor, address: ready.set_result((floor, address)),
             )
         )

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from station.model import Light, Phase
 from station.properties import Gpio0, Moves, Reset, Role, SlotProperties, in_words
 from station.reasons import MEANINGS, Reason, deed_for, headline_for
-from station.views import PENDING_SHOWN, SlotView
+from station.views import PENDING_SHOWN, Diagnosis, Level, SlotView
 from tests.panel.doubles import FakeBench, RunningPanel, ago, busy, ended, passed, slot_view, station_view, waiting
 
 pytestmark = pytest.mark.browser
@@ -179,6 +179,91 @@ def test_fits_one_screen(page, running_panel, screen, count):
         assert 0 <= left < right <= screen["width"]
         assert 0 <= top < bottom <= screen["height"]
     assert page.evaluate("document.documentElement.scrollHeight") <= screen["height"]
+
+
+POSITIONS = """() => Object.fromEntries([...document.querySelectorAll(".tile")].map(each => {
+    const box = each.getBoundingClientRect();
+    return [each.dataset.slot, [Math.round(box.left), Math.round(box.top), Math.round(box.width), Math.round(box.height)]];
+}))"""
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 8), (2, 4), (2, 8), (4, 4), (3, 5)])
+def test_tiles_stand_where_the_sockets_stand(page, running_panel, rows, columns):
+    """Whatever the order they come in, a row letter is one row of the screen and a column number one column, unscrolled."""
+    labels = [f"{letter}{number + 1}" for letter in "ABCD"[:rows] for number in range(columns)]
+    show(page, running_panel, *(slot_view(label) for label in reversed(labels)))
+    boxes = page.evaluate(POSITIONS)
+    assert set(boxes) == set(labels)
+    lefts, tops = (sorted({box[axis] for box in boxes.values()}) for axis in (0, 1))
+    assert (len(tops), len(lefts)) == (rows, columns)
+    found = {label: (tops.index(box[1]), lefts.index(box[0])) for label, box in boxes.items()}
+    assert found == {label: divmod(number, columns) for number, label in enumerate(labels)}
+    assert page.evaluate("document.documentElement.scrollHeight") <= 720
+
+
+def test_what_has_no_place_in_the_grid_stands_below_it(page, running_panel):
+    """A socket that is missing leaves its gap, a row of its own is a row, and other labels and strangers come after all."""
+    strangers = [slot_view(port, Light.ACTION, "UNKNOWN", known=False) for port in ("A2", "3.4")]
+    grid = [slot_view(label) for label in ("A1", "A3", "B2", "T1")]
+    show(page, running_panel, strangers[1], slot_view("left"), *grid)
+    boxes = page.evaluate(POSITIONS)
+    lefts, tops = (sorted({box[axis] for box in boxes.values()}) for axis in (0, 1))
+    found = {label: (tops.index(box[1]), lefts.index(box[0])) for label, box in boxes.items()}
+    assert found == {"A1": (0, 0), "A3": (0, 2), "B2": (1, 1), "T1": (2, 0), "3.4": (3, 0), "left": (3, 1)}
+    show(page, running_panel, strangers[0], slot_view("A1"), slot_view("A2", place="known"))
+    tops_of = page.evaluate(
+        """() => [...document.querySelectorAll('.tile[data-slot="A2"]')].map(
+            each => [each.dataset.look, each.getBoundingClientRect().top])"""
+    )
+    assert min(tops_of, key=lambda each: each[1])[0] == "empty"
+
+
+def test_labels_that_make_no_sensible_grid_are_packed(page, running_panel):
+    """Labels that would leave most of a grid empty are laid out by size, all of them on the screen."""
+    labels = ["A1", "B40", "C99"]
+    show(page, running_panel, *(slot_view(label) for label in labels))
+    boxes = page.evaluate(POSITIONS)
+    assert list(boxes) == labels
+    assert all(box[2] > 300 for box in boxes.values())
+
+
+def test_a_phone_shows_every_tile_large_enough(browser, running_panel):
+    """On a phone rows are folded in equal parts and the page scrolls down, never sideways; nothing is cut off."""
+    page = browser.new_page(viewport={"width": 375, "height": 667}, reduced_motion="reduce")
+    slots = [ended(f"{row}{number}", Reason.NOT_IN_DOWNLOAD_MODE) for row in "AB" for number in range(1, 9)]
+    running_panel.bench.show(station_view(*slots, pending=[waiting(1)], notices=("a notice that is long",) * 3))
+    page.goto(running_panel.url)
+    expect(tile(page, "B8")).to_be_visible(timeout=PATIENCE_MS)
+    boxes = page.evaluate(POSITIONS)
+    assert {tuple(box[2:]) for box in boxes.values()} <= {(w, h) for w in range(160, 190) for h in range(140, 160)}
+    assert [boxes["A2"][1], boxes["A3"][1]] == [boxes["A1"][1], boxes["A4"][1]]
+    assert boxes["B1"][0] == boxes["A1"][0]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll(".tile .middle")].filter(
+            each => each.scrollHeight > each.clientHeight + 1).length"""
+    )
+    assert cut == 0
+    page.close()
+
+
+def test_warnings_are_folded_away(page, running_panel):
+    """What doctor warns of is a number beside the station's name, and words and fix when it is asked for; no problem is."""
+    expect(page.locator("#warnings")).to_be_hidden()
+    markup = "<b>x</b>"
+    found = (
+        Diagnosis(check="backup", level=Level.WARNING, said="the newest backup is 30 h old", fix="station backup"),
+        Diagnosis(check="hub", level=Level.WARNING, said=markup, fix="spread them"),
+        Diagnosis(check="disk", level=Level.PROBLEM, said="the disk is full", fix="make room"),
+    )
+    show(page, running_panel, slot_view("A1"), diagnoses=found)
+    expect(page.locator("#warnings-count")).to_have_text("2 warnings")
+    expect(page.locator("#warnings-list")).to_be_hidden()
+    page.locator("#warnings-count").click()
+    said = page.locator("#warnings-list").inner_text().split("\n")
+    assert [line for line in said if line] == [f"backup: {found[0].said}", found[0].fix, f"hub: {markup}", found[1].fix]
+    show(page, running_panel, slot_view("A1"), diagnoses=found[2:])
+    expect(page.locator("#warnings")).to_be_hidden()
 
 
 @pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: str(screen["width"]))

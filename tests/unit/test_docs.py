@@ -15,7 +15,7 @@ import click
 import msgspec
 import pytest
 
-from station.bench.faults import FAULT_TOKENS
+from station.bench.faults import FAULT_TOKENS, USB_FAULT_TOKENS
 from station.bench.scenario import EXPECTED
 from station.cli import station
 from station.config import Config, SlotSection
@@ -183,6 +183,12 @@ def test_every_fault_token_is_documented_with_what_must_come_of_it() -> None:
         token: (set(expected.outcome.split("|")) if expected.outcome else set(), set(expected.reasons) - {""})
         for token, expected in EXPECTED.items()
     }
+
+
+def test_every_fault_of_usb_devices_is_documented() -> None:
+    """The table about USB devices has exactly the faults that only they have."""
+    named = [cells[0].strip("`") for heading, cells in rows(DOCS / "bench.md", 3) if "USB" in heading]
+    assert named == list(USB_FAULT_TOKENS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

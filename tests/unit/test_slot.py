@@ -157,6 +157,7 @@ class Stage:
     lights: list[Light] = field(default_factory=list)
     ended: list[VisitResult] = field(default_factory=list)
     broken: list[BaseException] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
     fails_when_ended: Exception | None = None
     looks: list[Look] = field(default_factory=list)
@@ -179,6 +180,7 @@ class Stage:
                 changed=lambda slot: self.lights.append(shows(slot)),
                 ended=self._ended,
                 broken=lambda _slot, error: self.broken.append(error),
+                stuck=lambda slot: self.stuck.append(slot.label),
                 released=self.released.append,
                 settings=FLASHING,
                 clock=self.clock,

@@ -23,6 +23,7 @@ from station.slotmap import (
     known_places,
     label_number,
     load_slot_map,
+    move_taught,
     next_label,
     read_taught,
     remember,
@@ -112,6 +113,21 @@ def test_a_taught_map_is_read_back_as_it_was_written(
     write_taught(state_dir, slots)
     assert list(read_taught(state_dir).items()) == list(slots.items())
     assert list(places(load_slot_map(config(state_dir))).items()) == list(slots.items())
+
+
+def test_slots_move_together_with_what_they_learned(tmp_path: Path) -> None:
+    """All new places are there at once, also where one was another one's before; the rest of the map is as it was."""
+    write_taught(tmp_path, {"A1": "hub:1", "A2": "hub:2", "B1": "hub:9"})
+    for label, place in (("A1", "hub:1"), ("B1", "hub:9")):
+        remember(tmp_path, label, place, PULSE, adapter=CH340, at=NOON)
+    before = on_disk(tmp_path)
+    move_taught(tmp_path, {"A1": "hub:2", "A2": "hub:3"})
+    after = on_disk(tmp_path)
+    assert after == {"A1": before["A1"] | {"place": "hub:2"}, "A2": {"place": "hub:3"}, "B1": before["B1"]}
+    assert places(load_slot_map(config(tmp_path))) == {"A1": "hub:2", "A2": "hub:3", "B1": "hub:9"}
+    with pytest.raises(KeyError):
+        move_taught(tmp_path, {"A1": "hub:5", "Z9": "hub:6"})
+    assert on_disk(tmp_path) == after
 
 
 def test_a_station_that_was_never_taught_has_no_slots(tmp_path: Path) -> None:

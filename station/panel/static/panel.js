@@ -11,6 +11,8 @@ const RELOAD_MS = 5000;
 const MOST_NOTICES = 2;
 const PHASES = ["CONNECT", "FLASH", "VERIFY", "BOOT", "PROVISION", "SELF_TEST"];
 const WIDE_TO_HIGH = 1.15; // the shape of a tile that its texts fill best
+const NARROWEST_TILE = 110; // px; a row of sockets that would get narrower tiles is folded
+const GRID_LABEL = /^([A-Z]{1,2})([1-9][0-9]?)$/; // where a socket stands: letter of its row, number of its column
 const TIGHT_BELOW = 0.7;
 const SMALLEST_FIT = 0.4;
 const MOST_CHARACTERS = 300;
@@ -74,6 +76,7 @@ function show(view) {
   setText(byId("station-id"), view.station_id);
   showLot(view);
   showNotices(view);
+  showWarnings(view.diagnoses);
   const wasLost = document.body.dataset.link !== "live";
   document.body.dataset.link = "live";
   showPending(view);
@@ -105,6 +108,22 @@ function showNotices(view) {
   const more = view.notices.length - lines.length;
   if (more > 0) lines.at(-1).append(element("b", `and ${more} more`));
   list.replaceChildren(...lines);
+}
+
+// What station doctor warns of, folded away; its problems are among the notices.
+function showWarnings(diagnoses) {
+  const warnings = diagnoses.filter((each) => each.level === "warning");
+  const box = byId("warnings"), list = byId("warnings-list");
+  const signature = JSON.stringify(warnings);
+  if (list.dataset.signature === signature) return;
+  list.dataset.signature = signature;
+  box.hidden = warnings.length === 0;
+  setText(byId("warnings-count"), `${warnings.length} ${warnings.length === 1 ? "warning" : "warnings"}`);
+  list.replaceChildren(...warnings.map((each) => {
+    const item = element("li");
+    item.append(element("b", `${each.check}: ${each.said}`), element("span", each.fix));
+    return item;
+  }));
 }
 
 // ---- flashed, not tested --------------------------------------------------------------------------------------------
@@ -175,6 +194,7 @@ function showSlots(slots, fitAll) {
     grid.dataset.wanted = JSON.stringify(wanted);
     for (const key of [...tiles.keys()].filter((each) => !wanted.includes(each))) tiles.delete(key);
     for (const key of wanted) if (!tiles.has(key)) tiles.set(key, makeTile());
+    slots.forEach((slot, index) => nameTile(tiles.get(wanted[index]).root, slot));
     const nobody = element("p", "No slots yet: plug in a programmer, or teach the slots.");
     nobody.className = "nobody";
     grid.replaceChildren(...(wanted.length ? wanted.map((key) => tiles.get(key).root) : [nobody]));
@@ -186,6 +206,11 @@ function showSlots(slots, fitAll) {
     const tile = tiles.get(wanted[index]);
     if (showSlot(tile, slot) || fitAll) fit(tile);
   });
+}
+
+function nameTile(root, slot) {
+  root.dataset.slot = slot.slot;
+  root.dataset.known = String(slot.known);
 }
 
 function lookOf(slot) {
@@ -203,7 +228,6 @@ function lookOf(slot) {
 // Returns whether texts changed, so that they must be fitted again.
 function showSlot(tile, slot) {
   const look = lookOf(slot);
-  tile.root.dataset.slot = slot.slot;
   tile.root.dataset.look = look;
   tile.root.dataset.light = slot.light;
   tile.root.title = [slot.words, slot.cause, slot.properties].filter(Boolean).map(visible).join("\n");
@@ -289,11 +313,48 @@ function makeTile() {
 
 // ---- sizes ----------------------------------------------------------------------------------------------------------
 
-// Choose the columns that make the largest tiles; rows that break up a letter of the labels (A1…A8) count less.
+// Tiles stand where the sockets stand, as their labels say; what has no such label comes after them, strangers last.
 function arrange() {
   const grid = byId("slots");
-  const count = Math.max(1, tiles.size);
   const labels = JSON.parse(grid.dataset.labels ?? "[]");
+  const sockets = socketsOf(labels);
+  const columns = sockets ? foldedColumns(sockets.columns, grid.clientWidth) : bestColumns(grid, labels);
+  const folds = sockets ? Math.ceil(sockets.columns / columns) : 1;
+  let next = sockets ? sockets.rows * folds * columns : 0;
+  for (const tile of tiles.values()) {
+    const cell = tile.root.dataset.known === "true" ? sockets?.cells.get(tile.root.dataset.slot) : undefined;
+    const at = cell ? (cell.row * folds + Math.floor(cell.column / columns)) * columns + (cell.column % columns) : next++;
+    tile.root.style.gridRow = Math.floor(at / columns) + 1;
+    tile.root.style.gridColumn = (at % columns) + 1;
+  }
+  grid.style.setProperty("--columns", columns);
+}
+
+// The grid that the labels make: rows by letter, columns by number. Letters that no slot has make no row; a bench whose
+// labels would leave most of their grid empty has none.
+function socketsOf(labels) {
+  const found = labels.map((label) => GRID_LABEL.exec(label)).filter(Boolean);
+  if (found.length === 0) return null;
+  const letters = [...new Set(found.map((each) => each[1]))].sort((one, other) => one.length - other.length || (one < other ? -1 : 1));
+  const numbers = found.map((each) => Number(each[2]));
+  const first = Math.min(...numbers);
+  const columns = Math.max(...numbers) - first + 1;
+  if (letters.length * columns > 4 * found.length + 8) return null;
+  const cells = new Map(found.map((each) => [each[0], { row: letters.indexOf(each[1]), column: Number(each[2]) - first }]));
+  return { rows: letters.length, columns, cells };
+}
+
+// A row that is too long for the screen is folded, in equal parts where that is possible.
+function foldedColumns(columns, width) {
+  const most = Math.max(1, Math.floor(width / NARROWEST_TILE));
+  if (columns <= most) return columns;
+  for (let part = most; part > most / 2; part -= 1) if (columns % part === 0) return part;
+  return most;
+}
+
+// Without a grid: the columns that make the largest tiles; rows that break up a letter of the labels count less.
+function bestColumns(grid, labels) {
+  const count = Math.max(1, tiles.size);
   const letter = labels[0]?.[0];
   const row = labels.filter((label) => label[0] === letter).length || count;
   let best = { columns: 1, size: 0 };
@@ -303,7 +364,7 @@ function arrange() {
     const weighed = size * (row % columns === 0 || columns % row === 0 ? 1 : 0.75);
     if (weighed > best.size) best = { columns, size: weighed };
   }
-  grid.style.setProperty("--columns", best.columns);
+  return best.columns;
 }
 
 // Instructions are never cut off: their letters shrink until they fit. Before they get small, the words above lose a line.
