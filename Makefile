@@ -12,7 +12,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 # What the tests drive: umockdev plays sysfs, udev's own udevadm judges our rules, prometheus and promtool judge the metrics, chromium the page.
-TEST_PACKAGES := umockdev udev prometheus chromium
+# lintian judges the package, systemd-analyze the units.
+TEST_PACKAGES := umockdev udev prometheus chromium lintian systemd
+# What building the package needs beside Python: Debian's own Python and its venv, and dpkg-deb with xz.
+DEB_PACKAGES := python3 python3-venv dpkg-dev xz-utils
 
 .PHONY: help
 help: ## say what each target does
@@ -31,15 +34,24 @@ demo: setup ## eight virtual boards through the real daemon; prints where the pa
 
 .PHONY: test-packages
 test-packages:
-	@./deploy/need-packages $(TEST_PACKAGES)
+	@./deploy/need-packages $(TEST_PACKAGES) $(DEB_PACKAGES)
 
 .PHONY: test
 test: setup test-packages check ## all checks: format, lint, types, import contracts, tests
 	$(BIN)/pytest
 
+.PHONY: acceptance
+acceptance: setup ## the package on a real kernel: a Debian guest under QEMU, CH340s by USB/IP (ten minutes; root)
+	@$(BIN)/python -m tests.acceptance.run $(ACCEPTANCE)
+
 .PHONY: bench
 bench: setup ## measure the station on virtual boards and print the table (eleven minutes; BENCH="hands batches": one)
 	@$(BIN)/python -m tests.benchmarks.bench $(BENCH)
+
+.PHONY: deb
+deb: ## build dist/flashing-station_VERSION_ARCH.deb for this machine's architecture; prints its path
+	@./deploy/need-packages $(DEB_PACKAGES)
+	VERSION="$(VERSION)" TEST_MIGRATION="$(TEST_MIGRATION)" ./deploy/deb/make-deb
 
 .PHONY: check
 check: setup ## format, lint, types and import contracts only
@@ -49,9 +61,13 @@ check: setup ## format, lint, types and import contracts only
 	$(BIN)/lint-imports
 
 .PHONY: lock
-lock: ## renew requirements.lock (needs uv)
-	uv pip compile --quiet pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --upgrade -o requirements.lock
+lock: ## renew requirements.lock and the part of it that is installed on a bench (needs uv)
+	lock() {
+	  uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --no-annotate --no-header --upgrade "$$@"
+	}
+	lock --all-extras -o requirements.lock
+	lock --constraint requirements.lock -o requirements-runtime.lock
 
 .PHONY: clean
 clean: ## remove what the other targets made
