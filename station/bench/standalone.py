@@ -16,6 +16,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -154,18 +155,7 @@ def _linked(
 ) -> dict[str, TablePort]:
     """The programmers as ptys."""
     links = _clear_directory(request.directory, tuple(boards))
-    return {
-        label: LinkedPort(
-            links[label],
-            board.chip,
-            board.exchange,
-            boot_firmware=host.boot,
-            kind=request.kind,
-            pace=request.pace,
-            seed=request.seed + number,
-        )
-        for number, (label, board) in enumerate(boards.items())
-    }
+    return _ports(request, boards, host, lambda label: partial(LinkedPort, links[label]))
 
 
 def _attached(
@@ -175,9 +165,17 @@ def _attached(
     host: MicroPythonHost,
 ) -> dict[str, TablePort]:
     """The programmers as USB devices."""
+    return _ports(request, boards, host, lambda label: partial(AttachedPort, places[label]))
+
+
+def _ports(
+    request: StandaloneRequest,
+    boards: Mapping[str, PlannedBoard],
+    host: MicroPythonHost,
+    port_at: Callable[[str], Callable[..., TablePort]],
+) -> dict[str, TablePort]:
     return {
-        label: AttachedPort(
-            places[label],
+        label: port_at(label)(
             board.chip,
             board.exchange,
             boot_firmware=host.boot,
