@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from importlib.metadata import version
 from pathlib import Path
 
 from station.adapters.archive import (
@@ -33,6 +32,7 @@ from station.adapters.archive import (
     source_of,
     unpack,
 )
+from station.adapters.host import station_version
 from station.adapters.job_journal import JobJournal, sync_directory
 from station.adapters.records import copy_records, database_path, examine
 from station.config import Config
@@ -125,7 +125,7 @@ def _target(config: Config, to: Path | None, before: str, now: datetime) -> Path
         )
     target = (to or Path(config.backup.directory)).absolute()
     if target.is_dir() or to is None:
-        target /= backup_name(config.station_id, now, version("flashing-station"), before)
+        target /= backup_name(config.station_id, now, station_version(), before)
     if not target.parent.is_dir():
         raise BackupFailed(
             file=str(target.parent),
@@ -214,7 +214,7 @@ def _manifest(config: Config, sources: list[Source], now: datetime) -> Manifest:
     contents = examine(records) if records else None
     return Manifest(
         station_id=config.station_id,
-        station_version=version("flashing-station"),
+        station_version=station_version(),
         schema=contents.revision if contents else "",
         made_at=now.isoformat(timespec="seconds"),
         host=os.uname().nodename,

@@ -11,6 +11,7 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,12 +27,18 @@ def host_facts(station_id: str, esptool_version: str) -> HostFacts:
     """Return the facts of this moment; the clock's state is read anew each time."""
     return HostFacts(
         station_id=station_id,
-        station_version=version("flashing-station"),
+        station_version=station_version(),
         esptool_version=esptool_version,
         kernel_version=platform.release(),
         boot_id=_boot_id(),
         clock_synchronised=_clock_synchronised(),
     )
+
+
+@cache
+def station_version() -> str:
+    """Return the version of the program that runs: looked up once, for the files of another one may be written any time."""
+    return version("flashing-station")
 
 
 @contextmanager

@@ -297,7 +297,7 @@ class Run:
 
     def holds_mark_of(self, other: Run) -> bool:
         """Whether what the board said so far is the answer to another run."""
-        return other._opening in self._got  # noqa: SLF001 - of the same class
+        return other._opening in self._got
 
     def unanswered(self) -> ReplError:
         """Return what it means that the deadline passed in this state."""
