@@ -7,6 +7,7 @@ message on standard error that names the thing, what is wrong and what to do.
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -72,12 +73,23 @@ def main(arguments: list[str] | None = None) -> None:
     except click.Abort:
         sys.exit(EXIT_INTERRUPTED)
     except ConfigurationError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - the message is the result
+        _complain(str(error))
         sys.exit(EXIT_CONFIGURATION)
     except RecordsUnwritable as error:
-        print(f"records cannot be used: {error}", file=sys.stderr)  # noqa: T201 - the message is the result
+        _complain(f"records cannot be used: {error}")
         sys.exit(EXIT_UNAVAILABLE)
     except BackupFailed as error:
-        print(error, file=sys.stderr)  # noqa: T201 - the message is the result
+        _complain(str(error))
         sys.exit(EXIT_INPUT_OUTPUT)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str) -> None:
+    """Say what was wrong: to a person as it is, to journald as an error (sd-daemon(3), systemd.exec(5))."""
+    try:
+        stderr = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        journal = False
+    else:
+        journal = os.environ.get("JOURNAL_STREAM") == f"{stderr.st_dev}:{stderr.st_ino}"
+    print(f"<3>{message}" if journal else message, file=sys.stderr)  # noqa: T201 - the message is the result

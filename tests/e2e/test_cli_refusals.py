@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from station.byhand import exit_code
 from station.demo import write_demo_recipe
 from station.reasons import Reason
 from station.visit import Finding
-from tests.e2e.command import DEMO, one_line, started, station, wait_for, write_config
+from tests.e2e.command import DEMO, PATIENCE_S, STATION, one_line, started, station, wait_for, write_config
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,20 @@ def test_wrong_usage_exits_64_and_says_why(arguments: tuple[object, ...], tmp_pa
     """A command used wrongly ends with 64 at once, says what is wrong on standard error, and leaves nothing behind."""
     assert station(*arguments, cwd=tmp_path).refused(64)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("to_journal", [True, False])
+def test_a_refusal_is_an_error_in_the_journal_and_plain_elsewhere(tmp_path: Path, *, to_journal: bool) -> None:
+    """Where standard error is journald's stream the line carries its priority; a terminal gets the words alone."""
+    said = tmp_path / "stderr"
+    with said.open("wb") as stderr:
+        stream = os.fstat(stderr.fileno())
+        env = {**os.environ, "JOURNAL_STREAM": f"{stream.st_dev}:{stream.st_ino + (not to_journal)}"}
+        command = [STATION, "config", "check", str(tmp_path / "none.toml")]
+        done = subprocess.run(command, env=env, stderr=stderr, timeout=PATIENCE_S, check=False)
+    assert done.returncode == 78
+    assert said.read_bytes().startswith(b"<3>") is to_journal
+    assert b"none.toml" in said.read_bytes()
 
 
 def test_a_missing_configuration_is_refused(tmp_path: Path) -> None:
