@@ -1,0 +1,129 @@
+"""The hands: `station bench --usb` of the installed package, run by root, told line by line what to plug and pull.
+
+It knows nothing of the station under test but the file that its programmers' places stand in.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.acceptance.guest.system import PATIENCE, run, wait_for
+from tests.acceptance.guest.telling import CaseFailed, check
+
+SLOTS = tuple(f"A{number}" for number in range(1, 9))
+DIRECTORY = Path("/run/bench")
+ANSWER_S = 30.0
+NODE = Path("/usr/local/bin/node")
+"""Found before Debian's own."""
+FAST_NODE = Path("node")
+"""The one of the project's own environment. Debian's has no start-up snapshot: in an emulated machine it takes 2 s to start."""
+
+
+def place(label: str) -> str:
+    """Return the place (ID_PATH) of a virtual programmer; the bench gives slot A1 the first port of the virtual hub."""
+    return f"platform-vhci_hcd.0-usb-0:{label.removeprefix('A')}:1.0"
+
+
+TOWER = "tower_light"
+TOWER_PLACE = "platform-vhci_hcd.0-usb-0:9:1.0"
+
+
+class Bench:
+    """The process with the virtual programmers. `plugged_at` and `pulled_at` are monotonic times of the last such deed."""
+
+    def __init__(self, *options: str, seed: int, log: Path) -> None:
+        """Start it, and wait until it has named the places of its programmers; they are plugged in unless told otherwise."""
+        run("modprobe", "vhci_hcd")
+        command = [
+            "/usr/bin/station",
+            "bench",
+            "--usb",
+            f"--slots={len(SLOTS)}",
+            f"--seed={seed}",
+            f"--dir={DIRECTORY}",
+        ]
+        if FAST_NODE.exists() and not NODE.exists():
+            NODE.symlink_to(FAST_NODE.resolve())
+        self._process = subprocess.Popen(
+            [*command, "--pace=0.1", "--tower-light", *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._log = log.open("w", encoding="utf-8", buffering=1)
+        self._lines: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._read, name="bench", daemon=True).start()
+        self.plugged = set() if "--unplugged" in options else set(SLOTS)
+        self.plugged_at: dict[str, float] = {}
+        self.pulled_at: dict[str, float] = {}
+        while not self._answer("start").startswith(TOWER):
+            pass
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._log.write(line)
+            self._lines.put(line.rstrip("\n"))
+
+    def do(self, line: str) -> str:
+        """Do one thing and return what the bench answered; raises `CaseFailed` when it refused or said nothing."""
+        assert self._process.stdin is not None
+        self._log.write(f"> {line}\n")
+        while not self._lines.empty():
+            self._lines.get_nowait()
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        answer = self._answer(line)
+        check(not answer.startswith(line), f"the bench refused: {answer}")
+        return answer
+
+    def _answer(self, line: str) -> str:
+        try:
+            return self._lines.get(timeout=ANSWER_S * PATIENCE)
+        except queue.Empty:
+            raise CaseFailed(f"the bench did not answer to {line!r} (ended: {self._process.poll()})") from None
+
+    def plug(self, *labels: str) -> None:
+        """Plug these programmers in, one after the other."""
+        for label in labels:
+            self.do(f"plug {label}")
+            self.plugged.add(label)
+            self.plugged_at[label] = time.monotonic()
+
+    def unplug(self, *labels: str) -> None:
+        """Pull these programmers in one go."""
+        if labels:
+            self.do(f"unplug {' '.join(sorted(labels))}")
+            self.plugged.difference_update(labels)
+            self.pulled_at.update(dict.fromkeys(labels, time.monotonic()))
+
+    def fresh(self, label: str, *faults: str) -> None:
+        """Put a board that nobody has seen into a programmer that is not plugged in."""
+        self.do(" ".join(["board", label, *faults]))
+
+    def stats(self) -> dict[str, Any]:
+        """Return the counts of all programmers, and under `tower_light` those of the light."""
+        path = DIRECTORY / "stats.json"
+        path.unlink(missing_ok=True)
+        self._process.send_signal(signal.SIGUSR1)
+        wait_for("the bench writes its counts", path.exists, limit_s=ANSWER_S)
+        counts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return counts
+
+    def close(self) -> None:
+        """Pull everything and end."""
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
