@@ -37,7 +37,7 @@ CASE_OF = {"A1": "control_stuck", "A2": "deaf_after_epipe", "A3": "output_stuck"
 STORM_CYCLES = 20
 STORM_SEED = 4
 STORM_AT_ONCE = 6
-STORM_LONGEST_S = 3.0
+STORM_LONGEST_S = 2.5
 """So long a programmer stays in; some are pulled before their driver is through, and the station never hears of them."""
 STALE_AFTER_S = 3.0
 """A green tile may be shown so long after its programmer was pulled: what an emulated machine takes to say so."""

@@ -44,7 +44,7 @@ def main() -> None:
     """Run this boot's groups; with names in the file `only`, just those."""
     teller, number = Teller(), boot_number()
     signal.signal(signal.SIGALRM, _out_of_time)
-    signal.setitimer(signal.ITIMER_REAL, float(Path("limit_s").read_text(encoding="ascii")))
+    signal.setitimer(signal.ITIMER_REAL, float(Path(f"limit-{number}").read_text(encoding="ascii")))
     KEPT.mkdir(parents=True, exist_ok=True)
     only = [name for name in Path("only").read_text(encoding="ascii").strip().split(",") if name]
     world = World(tell=teller, kept=KEPT, boot=number)
