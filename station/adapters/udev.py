@@ -1,15 +1,17 @@
 """Who is plugged in: USB-serial adapters as sysfs and udev describe them, through pyudev.
 
-uevents are hints and nothing more (they get lost, doubled and reordered); what is attached is always read afresh from
-/sys/class/tty. The monitor listens to events that udev has processed, never to raw kernel events, because ID_PATH and the
-node's permissions exist only afterwards. It must never report a device that udev has not finished, never block the event
-loop for longer than one look through sysfs, and never let one odd device hide the others.
+uevents are hints and nothing more (they get lost, doubled and reordered); what is attached is always looked up afresh in
+/sys/class/tty, and each tty that is still the same device is read only once. The monitor listens to events that udev has
+processed, never to raw kernel events, because ID_PATH and the node's permissions exist only afterwards. It must never report
+a device that udev has not finished, never read the files of a device that may be on its way out (the kernel lets such a
+reader wait, up to half a minute, and the event loop with it), and never let one odd device hide the others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -27,7 +29,7 @@ DRAIN_EVENTS_MAX = 1000
 """So many events are taken in one go; the loop calls again for the rest."""
 REOPEN_AFTER_S = 1.0
 TEXT_CHARS_MAX = 64
-_UDEV_ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
+_UDEV_ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 # What a device that vanishes in the middle, or was never whole, can throw at its reader.
 _ODD_DEVICE = (OSError, LookupError, ValueError, pyudev.DeviceNotFoundError)
 
@@ -57,6 +59,8 @@ class UdevWatcher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_hint: Callable[[], None] = _ignore_hint
         self._reopening: asyncio.TimerHandle | None = None
+        self._read: dict[str, tuple[tuple[str, int], Programmer | None]] = {}
+        """By name of the tty: which device it was when its files were read, and what they said; None: none of ours."""
 
     def start(self, on_hint: Callable[[], None]) -> None:
         """Begin to listen on the running event loop; raises OSError when udev's netlink group cannot be joined."""
@@ -86,10 +90,11 @@ class UdevWatcher:
             names = sorted(entry.name for entry in TTY_CLASS.iterdir())
         except FileNotFoundError:
             return ()
+        self._read = {name: known for name, known in self._read.items() if name in names}
         found: list[Programmer] = []
         for name in names:
             try:
-                programmer = self._examine(pyudev.Devices.from_name(self._context, "tty", name))
+                programmer = self._known(name)
             except _ODD_DEVICE as error:
                 _log.debug("programmer.skipped", tty=name, why=repr(error))
                 continue
@@ -97,18 +102,36 @@ class UdevWatcher:
                 found.append(programmer)
         return tuple(sorted(found, key=lambda programmer: programmer.place))
 
-    def _examine(self, tty: pyudev.Device) -> Programmer | None:
+    def _known(self, name: str) -> Programmer | None:
+        """Return what this tty is, from memory where it is the same device as before.
+
+        Whoever reads `uevent`, or any text of a USB device, waits for the device's lock (drivers/base/core.c, uevent_show;
+        drivers/usb/core/sysfs.c). While an adapter that was pulled mid-write is taken away the kernel holds that for 31 s:
+        so long its tty is still listed, and whatever is asked of it waits. `stat` does not.
+        """
+        directory = (TTY_CLASS / name).resolve(strict=True)
+        device = (str(directory), directory.stat().st_ino)
+        known = self._read.get(name)
+        if known is not None and known[0] == device:
+            return known[1]
+        programmer, final = self._examine(pyudev.Devices.from_name(self._context, "tty", name))
+        if final:
+            self._read[name] = (device, programmer)
+        return programmer
+
+    def _examine(self, tty: pyudev.Device) -> tuple[Programmer | None, bool]:
+        """Return the programmer, None where this is none of ours, and whether that will be so as long as the device lives."""
         # Careful with truth: a pyudev Device is a Mapping whose `len` warns, so always `is None`.
         adapter = tty.find_parent("usb", "usb_device")
         interface = tty.find_parent("usb", "usb_interface")
         if adapter is None or interface is None or tty.device_node is None:
-            return None
+            return None, True
         usb_id = f"{_text(adapter, 'idVendor')}:{_text(adapter, 'idProduct')}".lower()
         if usb_id not in self._usb_ids:
-            return None
+            return None, True
         initialized_usec = tty.properties.get("USEC_INITIALIZED")
         if initialized_usec is None and self._udev_control.exists():
-            return None  # udev is still at it: neither ID_PATH nor the node's group are right yet
+            return None, False  # udev is still at it: neither ID_PATH nor the node's group are right yet
         id_path = tty.properties.get("ID_PATH")
         topology = interface.sys_name.partition("-")[2]  # "2.3:1.0" of "1-2.3:1.0"
         if id_path is None:
@@ -116,20 +139,21 @@ class UdevWatcher:
         elif not id_path.endswith(f":{topology}"):
             # udev's record is keyed by the tty's number, so for a moment it may still be that of the adapter that had
             # this number before, in another place. What was there is not what is here.
-            return None
+            return None, False
         place = id_path + _port_suffix(tty, interface)
         if not self._excluded_places.isdisjoint((id_path, place)):
-            return None
-        return Programmer(
+            return None, True
+        programmer = Programmer(
             place=place,
             node=tty.device_node,
             sysfs_path=tty.sys_path,
             generation=_generation(tty, adapter, initialized_usec),
             usb_id=usb_id,
             adapter_version=_text(adapter, "bcdDevice"),
-            product=_product(tty, adapter),
+            product=_product(tty),
             hub_path=adapter.sys_name.partition("-")[2],
         )
+        return programmer, initialized_usec is not None
 
     def _open_monitor(self, loop: asyncio.AbstractEventLoop) -> None:
         monitor = pyudev.Monitor.from_netlink(self._context, source="udev")
@@ -151,8 +175,9 @@ class UdevWatcher:
             return
         received = 0
         try:
-            while received < DRAIN_EVENTS_MAX and self._monitor.poll(timeout=0) is not None:
+            while received < DRAIN_EVENTS_MAX and (device := self._monitor.poll(timeout=0)) is not None:
                 received += 1
+                self._read.pop(device.sys_name, None)  # udev has written something else about it
         except OSError as error:
             # ENOBUFS: the kernel has dropped events. Whatever else breaks a netlink socket has lost us some, too.
             _log.warning("watcher.lost_events", why=repr(error))
@@ -180,24 +205,22 @@ def _ignore_hint() -> None:
 
 def _text(device: pyudev.Device, attribute: str) -> str:
     """Return a sysfs attribute as printable text, capped: descriptors are whatever the adapter's maker burnt in."""
-    raw = device.attributes.get(attribute) or b""
-    return _printable(raw[: 4 * TEXT_CHARS_MAX].decode("utf-8", errors="replace"))
+    return _printable(device.attributes.get(attribute) or b"")
 
 
-def _product(tty: pyudev.Device, adapter: pyudev.Device) -> str:
-    """Return what the adapter calls itself, as udev wrote it down; from sysfs only where udev did not.
+def _product(tty: pyudev.Device) -> str:
+    """Return what the adapter calls itself, as udev wrote it down (its product id if it has no name); empty without udev.
 
-    The kernel's `product` waits for the device's lock (drivers/usb/core/sysfs.c, usb_string_attr). While an adapter that
-    was pulled mid-write is taken away, somebody holds that for half a minute, and the event loop would stand still.
+    Never from sysfs: the kernel's `product` waits for the device's lock (drivers/usb/core/sysfs.c, usb_string_attr). While
+    an adapter that was pulled mid-write is taken away, somebody holds that for half a minute, and the event loop would
+    stand still. In udev's record a byte that is odd, or part of no valid UTF-8, is escaped (systemd, encode_devnode_name).
     """
-    encoded = tty.properties.get("ID_MODEL_ENC")
-    if encoded is None:
-        return _text(adapter, "product")
-    return _printable(_UDEV_ESCAPE.sub(lambda found: chr(int(found[1], 16)), encoded))
+    encoded = os.fsencode(tty.properties.get("ID_MODEL_ENC") or "")
+    return _printable(_UDEV_ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), encoded))
 
 
-def _printable(said: str) -> str:
-    text = said.strip()
+def _printable(said: bytes) -> str:
+    text = said[: 4 * TEXT_CHARS_MAX].decode("utf-8", errors="replace").strip()
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)[:TEXT_CHARS_MAX]
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import errno
 import os
 import re
 import shutil
 import socket
+import struct
 import subprocess
+import threading
+import types
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -296,10 +302,145 @@ async def _odd_devices(testbed: Testbed) -> Any:
 def test_one_odd_device_does_not_hide_the_others() -> None:
     """Missing attributes, hostile text, a device that vanishes in the middle: the rest of the bench is still there."""
     assert in_testbed(_odd_devices) == [
-        ["/dev/ttyUSB0", ""],
+        ["/dev/ttyUSB0", "7523"],
         ["/dev/ttyUSB1", "\N{REPLACEMENT CHARACTER}" * 2 + "[31m" + "A" * 58],
         ["/dev/ttyUSB6", "USB Serial"],
     ]
+
+
+async def _on_its_way_out(testbed: Testbed) -> Any:
+    going, coming = Adapter(port="1", ttys=("ttyUSB0",)), Adapter(port="2", ttys=("ttyUSB1",))
+    testbed.plug(going)
+    watch = Watch()
+    await asyncio.to_thread(watch.places)
+    files = [path for path in (testbed.sys / going.directory).rglob("*") if path.is_file() and not path.is_symlink()]
+    for path in files:
+        path.unlink()
+        os.mkfifo(path)
+    testbed.plug(coming)
+    seen: list[list[str]] = []
+    # A thread that nobody waits for at the end: when this fails, it fails, and does not hang.
+    looking = threading.Thread(target=lambda: seen.append(watch.places()), daemon=True)
+    looking.start()
+    await asyncio.to_thread(looking.join, 10)
+    return {"files that wait": len(files) > FEW, "seen": seen}
+
+
+@pytest.mark.umockdev
+def test_a_device_that_is_being_taken_away_keeps_nobody_waiting() -> None:
+    """The kernel lets readers of a vanishing device wait for half a minute; what is known of it already is not read again."""
+    places = [Adapter(port="1").right_id_path, Adapter(port="2").right_id_path]
+    assert in_testbed(_on_its_way_out) == {"files that wait": True, "seen": [places]}
+
+
+NAMES: tuple[tuple[str, bytes], ...] = (
+    ("USB Serial", b"USB Serial"),
+    ("Kabel für Ä1", "Kabel für Ä1".encode()),
+    ("串口 x41", "串口 x41".encode()),
+    (r"back\x41slash", rb"back\x41slash"),
+    ("cut \N{REPLACEMENT CHARACTER}", "cut 串".encode()[:-1]),
+    ("\N{REPLACEMENT CHARACTER}[31m", b"\x1b[31m "),
+)
+
+
+async def _names(testbed: Testbed) -> Any:
+    for number, (_, product) in enumerate(NAMES):
+        testbed.plug(Adapter(port=str(number + 1), ttys=(f"ttyUSB{number}",), attributes={"product": product}))
+    return [programmer["product"] for programmer in Watch().seen()]
+
+
+@pytest.mark.umockdev
+def test_an_adapter_is_called_what_it_calls_itself() -> None:
+    """The record of udev is read back to the maker's own bytes, and those as UTF-8, a character of several bytes being one."""
+    assert in_testbed(_names) == [name for name, _ in NAMES]
+
+
+@pytest.mark.parametrize(
+    ("record", "name"),
+    [
+        (r"K\xc3\xa4se", "Käse"),
+        (r"\xe4\xb8\xb2\xe5\x8f\xa3", "串口"),
+        (r"\xff\x1b\x5b31m", "\N{REPLACEMENT CHARACTER}" * 2 + "[31m"),
+        (r"USB\x20Serial\x20", "USB Serial"),
+        (r"back\x5cx41", r"back\x41"),
+        (r"\xZZ \x", r"\xZZ \x"),
+        ("7523", "7523"),
+        ("", ""),
+        (None, ""),
+        ("A" * 200, "A" * udev.TEXT_CHARS_MAX),
+    ],
+)
+def test_a_name_in_udevs_record_is_bytes_first_and_text_then(record: str | None, name: str) -> None:
+    """Also where every byte of a character is escaped, as other encoders of such records do; a half escape stays text."""
+    tty = SimpleNamespace(properties={} if record is None else {"ID_MODEL_ENC": record})
+    assert udev._product(tty) == name
+
+
+# drivers/usb/core/sysfs.c: `show` of these takes the USB device's lock, which the kernel may hold for half a minute.
+LOCKED = {
+    *("product", "manufacturer", "serial", "configuration", "bConfigurationValue"),
+    *("bNumInterfaces", "bmAttributes", "bMaxPower", "supports_autosuspend"),
+}
+
+
+class Opened:
+    """Which files below some directories are opened while it is there, told by the kernel (inotify)."""
+
+    IN_OPEN = 0x20
+    EVENT = struct.Struct("=iIII")
+
+    def __init__(self, root: Path) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        for directory in [root, *(path for path in root.rglob("*") if path.is_dir() and not path.is_symlink())]:
+            assert self._libc.inotify_add_watch(self._fd, os.fsencode(directory), self.IN_OPEN) >= 0
+
+    def names(self) -> set[str]:
+        """Take the names of what was opened since the last time."""
+        found: set[str] = set()
+        with contextlib.suppress(BlockingIOError):
+            while told := os.read(self._fd, 65536):
+                while told:
+                    size = self.EVENT.unpack_from(told)[3]
+                    end = self.EVENT.size + size
+                    found.add(told[self.EVENT.size : end].rstrip(b"\0").decode())
+                    told = told[end:]
+        return found
+
+
+async def _what_is_opened(testbed: Testbed) -> Any:
+    locked = dict.fromkeys(LOCKED, b"1")
+    named = Adapter(port="1", ttys=("ttyUSB0",), attributes=locked)
+    without_udev = Adapter(port="2", ttys=("ttyUSB1",), attributes=locked, initialized=False, id_path=None)
+    for adapter in (named, without_udev):
+        testbed.plug(adapter)
+        for name in LOCKED:
+            (testbed.sys / adapter.directory / adapter.interface / name).write_bytes(b"1")
+    opened = Opened(testbed.sys / PC.path)
+    seen, found = [], set()
+    for udev_control in (Path("/sys"), Path("/there is none")):
+        watch = Watch(udev_control=udev_control)
+        seen.append([programmer["product"] for programmer in watch.seen()])
+        testbed.remove_tty(named, "ttyUSB0")
+        await watch.hinted()
+        seen.append(watch.places())
+        watch.watcher.stop()
+        found |= opened.names()
+        (testbed.sys / named.port_directory("ttyUSB0")).mkdir()
+        testbed.add_tty(named, "ttyUSB0")  # which reads, as udev does
+        opened.names()
+    (testbed.sys / named.directory / "product").read_bytes()
+    return {"seen": seen, "opened": sorted(found), "trap": sorted(opened.names())}
+
+
+@pytest.mark.umockdev
+def test_the_watcher_opens_nothing_that_waits_for_the_devices_lock() -> None:
+    """Not with udev nor without it, not at the start nor after an event: else one dying adapter stops the event loop."""
+    result = in_testbed(_what_is_opened)
+    assert not LOCKED & set(result["opened"])
+    assert {"idVendor", "idProduct", "bcdDevice", "busnum", "devnum"} <= set(result["opened"])
+    assert result["trap"] == ["product"]
+    assert [len(each) for each in result["seen"]] == [1, 0, 2, 1]
 
 
 async def _twenty_cycles(testbed: Testbed) -> Any:
@@ -399,7 +540,7 @@ class Socket:
             return None
         if event == b"!":
             raise self.failures.pop()
-        return event
+        return types.SimpleNamespace(sys_name="ttyUSB0")
 
     def __del__(self) -> None:
         self.ours.close()

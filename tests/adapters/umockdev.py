@@ -11,6 +11,7 @@ the kernel's, with an address that counts up and a udev time that never comes tw
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import importlib.util
 import inspect
@@ -102,6 +103,18 @@ class Adapter:
         return f"{self.port_directory(tty)}/tty/{tty}"
 
 
+def as_udev_writes(said: bytes) -> str:
+    """Encode text for a property as udev does (`encode_devnode_name`): valid UTF-8 stays, all else that is odd is escaped."""
+    # Bytes that are no UTF-8 become lone surrogates, U+DC80 to U+DCFF, whose low byte is the byte.
+    return "".join(
+        char
+        if (char.isascii() and (char.isalnum() or char in "#+-.:=@_"))
+        or (char > "\x7f" and not "\udc80" <= char <= "\udcff")
+        else f"\\x{ord(char) & 0xFF:02x}"
+        for char in said.decode("utf-8", errors="surrogateescape")
+    )
+
+
 class Testbed:
     """The mocked /sys of this process; USB adapters and LEDs come and go in it."""
 
@@ -159,6 +172,7 @@ class Testbed:
             properties["USEC_INITIALIZED"] = str(next(self._usec))
             if id_path is not None:
                 properties["ID_PATH"] = id_path
+            properties["ID_MODEL_ENC"] = as_udev_writes(self._product(adapter))
         directory = adapter.tty_directory(tty)
         self._device(directory, "class/tty", properties, {"dev": f"188:{minor}".encode()})
         link = self.sys / "class/tty" / tty
@@ -172,7 +186,7 @@ class Testbed:
         (self.sys / "class/tty" / tty).unlink()
         if announce:
             self._announce("remove", adapter.tty_directory(tty))
-        shutil.rmtree(self.sys / (adapter.port_directory(tty) if adapter.usb_serial else adapter.tty_directory(tty)))
+        self._bury(adapter.port_directory(tty) if adapter.usb_serial else adapter.tty_directory(tty))
 
     def unplug(self, adapter: Adapter, *, announce: bool = True) -> None:
         """Pull `adapter` out, leaves first like the kernel."""
@@ -181,7 +195,13 @@ class Testbed:
                 self.remove_tty(adapter, tty, announce=announce)
         if announce:
             self._announce("remove", f"{adapter.directory}/{adapter.interface}", adapter.directory)
-        shutil.rmtree(self.sys / adapter.directory)
+        self._bury(adapter.directory)
+
+    def _bury(self, directory: str) -> None:
+        """Take a directory out of /sys and keep it: the kernel numbers its directories anew, a disk gives numbers twice."""
+        graves = self.sys.parent / "graves"
+        graves.mkdir(exist_ok=True)
+        (self.sys / directory).rename(graves / str(len(list(graves.iterdir()))))
 
     def led(self, name: str, *, max_brightness: int = 255) -> Path:
         """Make an LED of the LED class, off; return its directory under the testbed's root."""
@@ -192,6 +212,13 @@ class Testbed:
         link.parent.mkdir(exist_ok=True)
         link.symlink_to(os.path.relpath(self.sys / directory, link.parent))
         return self.sys / directory
+
+    def _product(self, adapter: Adapter) -> bytes:
+        """What udev's usb_id calls the adapter: what it says itself, else its product id."""
+        for attribute in ("product", "idProduct"):
+            with contextlib.suppress(FileNotFoundError):
+                return (self.sys / adapter.directory / attribute).read_bytes()
+        return b""
 
     def _device(self, path: str, subsystem: str, properties: dict[str, str], attributes: dict[str, bytes]) -> None:
         directory = self.sys / path
