@@ -75,6 +75,8 @@ class Hubs:
         """The hubs of every place that holds a programmer."""
         self._lost: dict[str, _Lost] = {}
         self._disturbed: dict[str, _Disturbance] = {}
+        self._ended: dict[str, float] = {}
+        """When the last disturbance of a hub was over."""
         self._news: list[HubNews] = []
         self._lock = threading.Lock()
 
@@ -99,13 +101,14 @@ class Hubs:
             self._lose(place, in_visit=True)
 
     def verdict(self, place: str, since_s: float) -> bool | None:
-        """Whether a hub of this place is disturbed; None as long as that may still come of what was lost just now.
+        """Whether a hub of this place was disturbed since then; None as long as that may still come of what was lost just now.
 
-        `since_s` is when the asking began: two seconds later there is an answer.
+        `since_s` is when the line broke or the asking began: two seconds later there is an answer.
         """
         with self._lock:
             now = self._forget_the_past()
-            if self._hub_that_is_disturbed(place):
+            over = any(self._ended.get(hub, -math.inf) >= since_s for hub in hubs_of(place))
+            if over or self._hub_that_is_disturbed(place):
                 return True
             waited = now - since_s >= WITHIN_S
             return None if not waited and any(self._may_come(hub) for hub in hubs_of(place)) else False
@@ -169,7 +172,7 @@ class Hubs:
         for place in [place for place, lost in self._lost.items() if now - lost.at_s > WITHIN_S]:
             del self._lost[place]
         for hub in [hub for hub, one in self._disturbed.items() if now - one.changed_at_s >= STILL_S]:
-            del self._disturbed[hub]
+            self._ended[hub] = self._disturbed.pop(hub).changed_at_s + STILL_S
             self._news.append(HubNews(hub=hub, places=frozenset()))
         return now
 

@@ -61,7 +61,6 @@ def run_visit(visit: Visit, tools: Tools) -> VisitResult:
     run = JobRun(visit, tools)
     verdict = run_job(run)
     run.transcript = run.link.transcript[-TRANSCRIPT_CAP_BYTES:] if verdict is not PASSED else b""
-    run.link.close()
     return run.put_on_record(run.blame_the_hub(verdict))
 
 

@@ -194,15 +194,17 @@ class JobRun:
             raise JobEnded(Reason.EVIDENCE_MISSING, ", ".join(missing))
 
     def blame_the_hub(self, verdict: Verdict) -> Verdict:
-        """Return the verdict, or that the hub was disturbed; call it with the port released: it may take two seconds.
+        """Release the port and return the verdict, or that the hub was disturbed, for which it may take two seconds more.
 
         It waits only where the loss of this slot, or of others of its hub a moment ago, may still turn out to be one event.
+        The loss is told before the port is closed: a close that drains blocks for 31 s, and the neighbours ask meanwhile.
         """
-        if not may_be_the_hubs(verdict):
-            return verdict
         hubs, place, since_s = self.tools.hubs, self.visit.plug.programmer.place, self.tools.clock()
         if is_cut_off(verdict):
             hubs.broke(place)
+        self.link.close()
+        if not may_be_the_hubs(verdict):
+            return verdict
         while (disturbed := hubs.verdict(place, since_s)) is None:
             time.sleep(_LOOK_S)
         return on_a_disturbed_hub(verdict) if disturbed else verdict

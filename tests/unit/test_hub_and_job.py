@@ -95,6 +95,24 @@ def test_it_waits_for_the_neighbours_and_no_longer() -> None:
         neighbours.join()
 
 
+def test_a_port_that_closes_slowly_keeps_the_event_from_nobody() -> None:
+    """Closing takes 31 s: its neighbours learn of the loss before, and the job itself is told of the event afterwards."""
+    bench = Bench()
+    bench.breaks("half", PortGone("pulled"))
+    seen: list[str] = []
+
+    def closing(event: str) -> None:
+        if event == "close" and not seen:
+            bench.lose(SECOND, THIRD)
+            seen.append(bench.hubs.disturbed(SECOND))
+            bench.clock.now_s += 31.0
+            assert bench.hubs.disturbed(SECOND) == ""
+
+    bench.board.watch = closing
+    assert job(bench.visit())[1:3] == (Outcome.ERROR, "hub_disturbed")
+    assert seen == [HUB]
+
+
 def test_alone_it_is_a_pull() -> None:
     """Nobody else is lost within two seconds: ABORTED unplugged, as ever."""
     bench = Bench()
