@@ -30,6 +30,8 @@ VENDOR = HOST_MJS.parent / "vendor"
 VENDOR_FILES = ("micropython.mjs", "micropython.wasm")
 BOOT_LOOP_S = 1.0
 LEAST_BOOT_LOOP_S = 0.05
+LEAST_START_S = 0.5
+"""Between reset and banner, at any pace: a host that listened to the ROM at its rate has changed to the firmware's by then."""
 GARBAGE_BYTES = 100_000_000
 GARBAGE_CHUNK_BYTES = 1024
 END_TIMEOUT_S = 5.0
@@ -69,14 +71,13 @@ class MicroPythonHost:
             raise RuntimeError("the MicroPython host has not been started")
         image = describe_image(chip.flash.read(0, chip.flash.size_bytes))
         if image is None:
-            return _Mute()
+            return _Mute(emit)
         banner = _banner(image)
         if chip.fault("boot_loop") is not None:
             interval_s = max(LEAST_BOOT_LOOP_S, BOOT_LOOP_S * self._pace)
             return _BootLoop(emit, on_reset, banner=banner, interval_s=interval_s)
         if chip.fault("repl_silent") is not None:
-            emit(banner)
-            return _Mute()
+            return _Mute(emit, banner)
         if chip.fault("repl_garbage") is not None:
             return _Babbler(emit, banner=banner, pace=self._pace, seed=chip.mac.hex())
         start = partial(Interpreter, node=self._node, pace=self._pace, keep=self._keep)
@@ -127,15 +128,20 @@ class _RealFirmware:
 
 
 class _Mute:
-    """A firmware that says no more and hears nothing."""
+    """A firmware that says no more than its banner, or nothing at all, and hears nothing."""
 
     baud = FIRMWARE_BAUD
+
+    def __init__(self, emit: Emit, banner: bytes = b"") -> None:
+        self._timer = asyncio.get_running_loop().call_later(LEAST_START_S, emit, banner) if banner else None
 
     def receive(self, data: bytes) -> None:
         """Nobody listens."""
 
     def power_off(self) -> None:
-        """Nothing to end."""
+        """What it did not say yet stays unsaid."""
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class _BootLoop:

@@ -8,6 +8,7 @@ words put every board away. An operator knows a slot by what a person sees of it
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import re
 from collections import deque
@@ -27,6 +28,8 @@ STAGGER_S = 0.25
 """A hand needs so long from one socket to the next, at pace 1."""
 HAND_S = 1.0
 """No hand lifts or seats a board faster, at any pace: the station looks into such a socket once a second of real time."""
+TWO_HANDS_S = 3.0
+"""A person has two hands: no third board is pulled early within this time, at any pace. Three at once are a hub (hubs.py)."""
 MOST_TRIES = 8
 """An operator who was sent back so often with one board gives it to the shift leader."""
 EMPTY_PLUGS, EARLY_PULLS, FORGOTTEN_JUMPERS, MIX_UPS = 0.2, 0.5, 0.4, 0.5
@@ -94,6 +97,8 @@ class Operator:
         self._forgotten: set[int] = set()
         self._tries: dict[int, int] = {}
         self._pulled_once: set[int] = set()
+        self._pulls: deque[float] = deque((-math.inf, -math.inf), maxlen=2)
+        """When the last two boards were pulled early."""
         self._drawer: list[tuple[str, Chip]] = []
         """What is left for tomorrow, and the slot that it was to go to."""
         self._jumper_off |= {id(chip) for queue in self._queues.values() for chip in queue if self._forgets()}
@@ -143,7 +148,9 @@ class Operator:
             await asyncio.to_thread(self._bench.plug, label, chip)
         if chip is not None and self._pulls_early(chip):
             await self._until(partial(_has_come_to, slot, ended, self._dice.choice(_EARLY)))
-            if slot.visits_ended == ended:
+            now = asyncio.get_running_loop().time()
+            if slot.visits_ended == ended and now - self._pulls[0] > TWO_HANDS_S:
+                self._pulls.append(now)
                 await self._take_out(label)
                 await self._until(lambda: slot.visits_ended > ended)
                 return slot.view()
