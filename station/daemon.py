@@ -27,7 +27,7 @@ from station.adapters.second_place import SecondPlace
 from station.bookkeeping import count_job
 from station.claims import Claims
 from station.config import Config
-from station.doctor import WORDS, Examine, go_round
+from station.doctor.rounds import WORDS, Examine, go_round
 from station.floor import TICK_S, Floor
 from station.model import HostFacts, JobEnd, JobStart, Lot, Plug
 from station.panel.app import make_app, make_metrics_app

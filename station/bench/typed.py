@@ -6,7 +6,6 @@ there would stop the whole program. It must never fail because there is nobody: 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -27,6 +26,8 @@ LINE_BYTES = 4096
 
 async def typed_lines() -> AsyncIterator[str]:
     """Yield every line until the end of the input; use it in one place only."""
+    import asyncio
+
     if sys.stdin is None:
         return
     descriptor = sys.stdin.fileno()

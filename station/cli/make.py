@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
 @needed_config_option
 def run(config_path: Path) -> None:
     """Run the daemon: watch for programmers, make every board, serve the page."""
+    import asyncio
+    import faulthandler
+
     from station.adapters.lights.console import ConsoleLight
     from station.adapters.lights.led import LedLight
     from station.adapters.line import TtyOpener
@@ -60,6 +62,8 @@ def run(config_path: Path) -> None:
             for light in lights:
                 light.close()
 
+    # systemd's watchdog kills by SIGABRT: the journal then says where every thread stood.
+    faulthandler.enable()
     with configure_logging(config.log.level, config.log.format, sys.stderr) as writer:
         asyncio.run(main())
 
@@ -158,6 +162,8 @@ def _properties_by_hand(config: Config, reset: str | None, gpio0: str | None) ->
 
 def _run_by_hand(config: Config, request: FlashRequest | InspectRequest) -> FlashResult:
     """Run it, with one line on standard error per phase."""
+    import asyncio
+
     from station.adapters.logs import configure_logging
     from station.byhand import make_by_hand
     from station.daemon import finish_on_signals

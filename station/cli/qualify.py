@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,6 +83,8 @@ def _agree_to_sacrifice(*, yes: bool) -> None:
 
 def _measure(config: Config, request: QualifyRequest) -> tuple[tuple[SlotResult, ...], bool]:
     """Measure; return what was measured, and whether it was not ended before its time."""
+    import asyncio
+
     from station.adapters.line import TtyOpener
     from station.adapters.logs import configure_logging
     from station.adapters.udev import UdevWatcher

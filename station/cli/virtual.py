@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import math
@@ -172,6 +171,8 @@ def _free_port(wanted: int) -> int:
 
 def _run_demo(request: DemoRequest, directory: Path) -> DemoResult:
     """Run it with the terminal view; logs go to a file where the view would be disturbed."""
+    import asyncio
+
     from rich.console import Console
 
     from station.adapters.logs import configure_logging
@@ -315,6 +316,8 @@ def bench(
 
     With --usb they are USB devices instead, each in the same socket for every plug.
     """
+    import asyncio
+
     from station.bench.standalone import StandaloneRequest, UsbRequest, run_standalone
     from station.daemon import finish_on_signals
 

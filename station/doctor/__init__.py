@@ -8,9 +8,5 @@ from __future__ import annotations
 
 from station.doctor.examination import CHECKS, examine, without_the_well
 from station.doctor.patient import Patient
-from station.doctor.rounds import BROKEN, EVERY_S, Examine, go_round
 
-WORDS = (*CHECKS, BROKEN)
-"""Every word that a diagnosis can have: the closed list of the metric's label."""
-
-__all__ = ["CHECKS", "EVERY_S", "WORDS", "Examine", "Patient", "examine", "go_round", "without_the_well"]
+__all__ = ["CHECKS", "Patient", "examine", "without_the_well"]

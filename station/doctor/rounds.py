@@ -12,12 +12,14 @@ from collections.abc import Callable
 
 import structlog
 
-from station.doctor.examination import without_the_well
+from station.doctor.examination import CHECKS, without_the_well
 from station.views import Diagnosis, Level
 
 EVERY_S = 600.0
 BROKEN = "doctor"
 """The word of a round that broke."""
+WORDS = (*CHECKS, BROKEN)
+"""Every word that a diagnosis can have: the closed list of the metric's label."""
 Examine = Callable[[], tuple[Diagnosis, ...]]
 log = structlog.get_logger()
 

@@ -17,7 +17,8 @@ import pytest
 from station.adapters.records import Database
 from station.adapters.records.looking import last_failed_transcripts, last_jobs
 from station.config import load_config
-from station.doctor import CHECKS, WORDS
+from station.doctor import CHECKS
+from station.doctor.rounds import WORDS
 from station.views import Diagnosis, Level
 from tests.adapters.records.samples import FAILED, PASSED, board, make_lot, record
 from tests.e2e.command import get, one_line, started, station, write_config

@@ -198,6 +198,16 @@ def test_without_a_recipe_the_daemon_runs_idle_and_says_what_to_do(idle: tuple[R
     assert (done.code, done.out) == (0, "")
 
 
+def test_a_daemon_that_the_watchdog_kills_says_where_its_threads_stood(idle: tuple[Running, Path]) -> None:
+    """The watchdog of systemd sends SIGABRT: the log then names what the main thread was at, and the process is dead."""
+    daemon, _ = idle
+    daemon.address()
+    done = daemon.end(signal.SIGABRT)
+    assert done.code == -signal.SIGABRT
+    assert "Fatal Python error: Aborted" in done.err
+    assert re.search(r'Current thread .*\n(  File .*\n)*  File "[^"]*/station/cli/make.py"', done.err)
+
+
 def test_a_second_daemon_on_the_state_directory_is_refused(idle: tuple[Running, Path]) -> None:
     """The second `run` on one state directory names the first one's PID and ends with 78; the first goes on."""
     daemon, config = idle

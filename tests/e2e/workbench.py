@@ -29,7 +29,7 @@ from station.config import (
 )
 from station.daemon import run_station
 from station.demo import write_demo_recipe
-from station.doctor import Examine
+from station.doctor.rounds import Examine
 from station.floor import Floor
 from station.model import Light
 from station.panel.server import Address

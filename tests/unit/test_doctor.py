@@ -31,8 +31,9 @@ from station.config import (
     UsbSection,
     WorkSection,
 )
-from station.doctor import CHECKS, WORDS, examination, keeping, system
+from station.doctor import CHECKS, examination, keeping, system
 from station.doctor.patient import Patient, patient
+from station.doctor.rounds import WORDS, go_round
 from station.errors import ConfigurationError
 from station.notices import BenchState, notices
 from station.qualification import BoardResult, RateResult, SlotResult, keep
@@ -575,7 +576,7 @@ def rounds(*results: tuple[Diagnosis, ...] | Exception) -> tuple[list[tuple[Diag
             if not waiting:
                 done.set()
 
-        task = asyncio.create_task(doctor.go_round(examine, tell, every_s=0.0))
+        task = asyncio.create_task(go_round(examine, tell, every_s=0.0))
         await asyncio.wait_for(done.wait(), 60)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

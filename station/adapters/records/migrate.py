@@ -2,19 +2,19 @@
 
 A migration runs whole or not at all, in one transaction that holds the write lock. A newer schema and a file that is not
 ours are refused, never touched; nothing is ever migrated down. The migrations lie beside the package in a checkout and
-inside it, as `_migrations`, in a wheel.
+inside it, as `_migrations`, in a wheel. Alembic takes seconds to import on a small machine: it is imported only to run a
+migration, never to see that there is none to run.
 """
 
 from __future__ import annotations
 
+import ast
+import re
 import shlex
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect
 
 from station.adapters.records.engine import (
@@ -26,6 +26,11 @@ from station.adapters.records.engine import (
     writing,
 )
 from station.errors import ConfigurationError, RecordsUnwritable
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+_REVISION = re.compile(r"^(revision|down_revision) = (.+)$", re.MULTILINE)
 
 
 class SchemaState(StrEnum):
@@ -52,14 +57,14 @@ def schema_state(connection: Connection) -> SchemaState:
     tables = inspect(connection).get_table_names()
     if not tables:
         return SchemaState.FRESH
-    revisions = set(MigrationContext.configure(connection).get_current_heads())
+    if "alembic_version" not in tables:
+        return SchemaState.FOREIGN
+    revisions = {row[0] for row in connection.exec_driver_sql("SELECT version_num FROM alembic_version")}
     if not revisions:
         return SchemaState.FOREIGN
-    scripts = ScriptDirectory.from_config(_config())
-    if revisions == {scripts.get_current_head()}:
+    if revisions == {head()}:
         return SchemaState.CURRENT
-    known = {script.revision for script in scripts.walk_revisions()}
-    return SchemaState.OLDER if revisions <= known else SchemaState.NEWER
+    return SchemaState.OLDER if revisions <= set(_line_of_revisions()) else SchemaState.NEWER
 
 
 def require_current(state: SchemaState, file: Path) -> None:
@@ -78,12 +83,15 @@ def require_current(state: SchemaState, file: Path) -> None:
 
 def head() -> str:
     """Return the revision of the newest schema, the one that this station needs."""
-    return str(ScriptDirectory.from_config(_config()).get_current_head())
+    line = _line_of_revisions()
+    # Every older revision is what a newer one goes down to; the newest is what nobody goes down to.
+    (newest,) = set(line) - set(line.values())
+    return newest
 
 
 def knows(revision: str) -> bool:
     """Whether this station has the migrations up to this revision: it is its own, or an older one."""
-    return revision in {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    return revision in _line_of_revisions()
 
 
 def upgrade(url: str, revision: str = "head") -> str:
@@ -99,13 +107,12 @@ def upgrade(url: str, revision: str = "head") -> str:
         state = schema_state(connection)
         if state in {SchemaState.NEWER, SchemaState.FOREIGN}:
             require_current(state, file)
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
+        if state is not SchemaState.CURRENT:
+            _run_migrations(connection, revision)
         broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
         if broken:
             raise RecordsUnwritable(f"{len(broken)} rows would refer to nothing after the upgrade ({file})")
-        return str(ScriptDirectory.from_config(config).get_current_head())
+        return head()
 
 
 def check(url: str) -> list[str]:
@@ -150,7 +157,26 @@ def require_file(url: str) -> Path:
     return file
 
 
+def _line_of_revisions() -> dict[str, str | None]:
+    """Return of each migration what it is and what it comes after, as its file says; nothing of it is run."""
+    line: dict[str, str | None] = {}
+    for file in (migrations_dir() / "versions").glob("*.py"):
+        said = {name: ast.literal_eval(value) for name, value in _REVISION.findall(file.read_text("utf-8"))}
+        line[said["revision"]] = said["down_revision"]
+    return line
+
+
+def _run_migrations(connection: Connection, revision: str) -> None:
+    from alembic import command
+
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
 def _config() -> Config:
+    from alembic.config import Config
+
     config = Config()
     # Config files interpolate `%`; a path may hold one.
     config.set_main_option("script_location", str(migrations_dir()).replace("%", "%%"))

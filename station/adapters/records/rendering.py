@@ -12,13 +12,12 @@ import io
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, Literal
 
 from station.adapters.records.report import Report
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 Format = Literal["table", "json", "csv"]
 TABLE_WIDTH_CHARACTERS = 160
@@ -76,6 +75,10 @@ def _csv_cell(row: Mapping[str, Any], column: str) -> str | int | float:
 
 
 def _table(report: Report) -> str:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(show_edge=False, header_style="")
     for column in report.narrow or report.columns:
         table.add_column(column, overflow="fold")
@@ -90,6 +93,8 @@ def _table(report: Report) -> str:
 
 
 def _table_cell(row: Mapping[str, Any], column: str) -> Text:
+    from rich.text import Text
+
     value = row[column]
     if column == "outcome" and value is None:
         # A job without an outcome runs or waits; that is what a person wants to read in this place.

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -17,7 +18,7 @@ from sqlalchemy import inspect
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from station.adapters.records import Database, check, make_engine, upgrade
+from station.adapters.records import Database, check, head, knows, make_engine, upgrade
 from station.adapters.records import migrate as migrate_module
 from station.adapters.records.schema import metadata
 from station.errors import ConfigurationError, RecordsUnwritable
@@ -113,6 +114,39 @@ def test_the_migrations_can_be_run_on_postgresql() -> None:
     assert "CREATE INDEX ix_job_state ON job (state)" in sql
     assert "DATETIME" not in sql
     assert "_alembic_tmp" not in sql
+
+
+def test_the_line_of_migrations_is_read_as_alembic_reads_it(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Head, known revisions and a file's own revision are what Alembic says of them, now and after the next migration."""
+    for newest in ("0002", "0003"):
+        scripts = ScriptDirectory.from_config(migrate_module._config())
+        assert head() == scripts.get_current_head() == newest
+        assert migrate_module._line_of_revisions() == {
+            script.revision: script.down_revision for script in scripts.walk_revisions()
+        }
+        engine = make_engine(url_of(filled), writes=False)
+        with engine.connect() as connection:
+            assert MigrationContext.configure(connection).get_current_revision() == newest
+            assert migrate_module.schema_state(connection) is migrate_module.SchemaState.CURRENT
+        engine.dispose()
+        if newest == "0002":
+            newer_station(monkeypatch, tmp_path)
+            upgrade(url_of(filled))
+    assert knows("0001")
+    assert not knows("0004")
+
+
+def test_a_new_migration_is_made_as_the_station_reads_it(tmp_path: Path) -> None:
+    """What `alembic revision` writes from our template is the next of the line without a touch of the hand."""
+    migrations = tmp_path / "migrations"
+    shutil.copytree(migrate_module.migrations_dir(), migrations)
+    config = Config(migrations / "alembic.ini", stdout=io.StringIO())
+    command.revision(config, "colour", rev_id="0003")
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(migrate_module, "migrations_dir", lambda: migrations)
+        assert head() == "0003"
 
 
 def test_records_of_the_first_schema_are_refused_with_the_very_command(tmp_path: Path) -> None:
