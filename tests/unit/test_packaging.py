@@ -115,6 +115,16 @@ def test_the_man_page_names_every_command() -> None:
     assert {words.replace("-", r"\-") for words in leaves(station, "station")} <= entries
 
 
+@pytest.mark.parametrize(
+    "file", ["pyproject.toml", "deploy/deb/control", "deploy/deb/copyright", "systemd/station.service"]
+)
+def test_nobody_is_sent_to_an_address_that_is_not_there(file: str) -> None:
+    """What goes out with the product names no page under a domain that exists only on paper (RFC 2606)."""
+    addresses = re.findall(r"https?://[^\s\"'<>]+", (ROOT / file).read_text("utf-8"))
+    reserved = re.compile(r"https?://(?:[^/]*\.)?(?:example\.(?:com|net|org)|[^/.]+\.(?:invalid|example|test))(?:/|$)")
+    assert [address for address in addresses if reserved.match(address)] == []
+
+
 def test_every_lintian_override_has_its_reason() -> None:
     """Above each override stands a comment that says why."""
     lines = (DEB / "lintian-overrides").read_text("utf-8").splitlines()
