@@ -11,6 +11,8 @@ import signal
 import subprocess
 import threading
 import time
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from tests.acceptance.guest.telling import CaseFailed, check
 SLOTS = tuple(f"A{number}" for number in range(1, 9))
 DIRECTORY = Path("/run/bench")
 ANSWER_S = 30.0
+VHCI = Path("/sys/devices/platform/vhci_hcd.0")
 NODE = Path("/usr/local/bin/node")
 """Found before Debian's own."""
 FAST_NODE = Path("node")
@@ -31,12 +34,27 @@ def place(label: str) -> str:
     return f"platform-vhci_hcd.0-usb-0:{label.removeprefix('A')}:1.0"
 
 
+def let_go(label: str) -> bool:
+    """Whether the kernel has no device in this socket: what is replugged before that it would take for the same one."""
+    return not any(VHCI.glob(f"usb*/*-{label.removeprefix('A')}"))
+
+
 TOWER = "tower_light"
 TOWER_PLACE = "platform-vhci_hcd.0-usb-0:9:1.0"
 
 
+@dataclass(slots=True)
+class HandPlug:
+    """One plug as the hand knows it, in seconds of the system's clock: before it was asked for, and after it was undone."""
+
+    began_at: float
+    ended_at: float | None = None
+    gone_at: float | None = None
+    """When the kernel was first seen to have no device there any more: nobody can know of the pull before."""
+
+
 class Bench:
-    """The process with the virtual programmers. `plugged_at` and `pulled_at` are monotonic times of the last such deed."""
+    """The process with the virtual programmers; `plugs` are all plugs of each slot, oldest first."""
 
     def __init__(self, *options: str, seed: int, log: Path) -> None:
         """Start it, and wait until it has named the places of its programmers; they are plugged in unless told otherwise."""
@@ -62,8 +80,7 @@ class Bench:
         self._lines: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, name="bench", daemon=True).start()
         self.plugged = set() if "--unplugged" in options else set(SLOTS)
-        self.plugged_at: dict[str, float] = {}
-        self.pulled_at: dict[str, float] = {}
+        self.plugs: dict[str, list[HandPlug]] = {label: [] for label in SLOTS}
         while not self._answer("start").startswith(TOWER):
             pass
 
@@ -94,16 +111,27 @@ class Bench:
     def plug(self, *labels: str) -> None:
         """Plug these programmers in, one after the other."""
         for label in labels:
+            wait_for(f"the kernel has seen that {label} was pulled", partial(let_go, label), limit_s=60)
+            self.note_gone()
+            self.plugs[label].append(HandPlug(began_at=time.time()))
             self.do(f"plug {label}")
             self.plugged.add(label)
-            self.plugged_at[label] = time.monotonic()
+
+    def note_gone(self) -> None:
+        """Note of each programmer that was pulled whether the kernel has seen it by now."""
+        for label, plugs in self.plugs.items():
+            if plugs and plugs[-1].ended_at is not None and plugs[-1].gone_at is None and let_go(label):
+                plugs[-1].gone_at = time.time()
 
     def unplug(self, *labels: str) -> None:
         """Pull these programmers in one go."""
         if labels:
             self.do(f"unplug {' '.join(sorted(labels))}")
             self.plugged.difference_update(labels)
-            self.pulled_at.update(dict.fromkeys(labels, time.monotonic()))
+            now = time.time()
+            for label in labels:
+                for plug in self.plugs[label][-1:]:
+                    plug.ended_at = now
 
     def fresh(self, label: str, *faults: str) -> None:
         """Put a board that nobody has seen into a programmer that is not plugged in."""

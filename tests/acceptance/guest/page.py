@@ -138,6 +138,32 @@ def check_greens() -> int:
     return len(green)
 
 
+def writing(labels: Collection[str], fraction: float, *, every: bool = False) -> bool:
+    """Whether one of these slots, or every one, is that far into FLASH."""
+    shown = tiles()
+    return (all if every else any)(
+        shown[label]["phase"] == "FLASH" and (shown[label]["fraction"] or 0.0) >= fraction for label in labels
+    )
+
+
+def closed(since: int, labels: Collection[str]) -> list[Job]:
+    """Return the jobs begun since in these slots, when each slot has one and all are closed; else nothing."""
+    jobs = [job for job in jobs_after(since) if job["slot"] in labels]
+    whole = {job["slot"] for job in jobs} == set(labels) and all(job["state"] == "closed" for job in jobs)
+    return jobs if whole else []
+
+
+def ended(labels: Collection[str]) -> dict[str, Mapping[str, Any]]:
+    """Return the tiles of these slots, when every one shows an end; else nothing."""
+    shown = {label: tile for label, tile in tiles().items() if label in labels}
+    return shown if all(tile["light"] in END_LIGHTS for tile in shown.values()) else {}
+
+
+def no_light(*lights: str) -> bool:
+    """Whether no slot shows one of these."""
+    return not any(tile["light"] in lights for tile in tiles().values())
+
+
 def summary(jobs: Collection[Job]) -> str:
     """Say how the jobs ended, in a few words."""
     counts: dict[str, int] = {}

@@ -78,6 +78,31 @@ def tty_at(place: str) -> str:
     return ""
 
 
+def log_since(at_s: float, *events: str) -> list[dict[str, Any]]:
+    """Return the station's own log events of these names, oldest first; `PRIORITY` is what journald has of each."""
+    found = []
+    for entry in journal_since(at_s):
+        message = str(entry.get("MESSAGE"))
+        event = json.loads(message) if entry.get("_TRANSPORT") == "stdout" and message.startswith("{") else {}
+        if event.get("event") in events:
+            found.append({**event, "PRIORITY": entry["PRIORITY"]})
+    return found
+
+
+def ends_since(at_s: float) -> list[str]:
+    """Return why the unit's processes ended badly, in systemd's word for it (`Result` of systemctl show), oldest first.
+
+    The property itself is lost with the restart; the journal keeps it.
+    """
+    return [str(entry["UNIT_RESULT"]) for entry in journal_since(at_s) if "UNIT_RESULT" in entry]
+
+
+def journal_since(at_s: float) -> list[dict[str, Any]]:
+    """Return the entries of the unit from this time of the system's clock on."""
+    entries = journal(f"--unit={UNIT}", f"--since=@{int(at_s)}")
+    return [entry for entry in entries if int(entry["__REALTIME_TIMESTAMP"]) >= at_s * 1e6]
+
+
 def journal(*options: str) -> list[dict[str, Any]]:
     """Return entries of the journal with all their fields."""
     printed = run("journalctl", "--output=json", "--no-pager", *options).stdout

@@ -14,6 +14,7 @@ CONFIG = Path("/etc/station/station.toml")
 RECIPES = Path("/etc/station/recipes")
 PACKAGES = Path("/acceptance/packages")
 BACKUPS = Path("/var/backups/station")
+DROP_IN = Path("/run/systemd/system/station.service.d/acceptance.conf")
 BATCH_S = 200.0
 """So long a batch of eight boards may take in an emulated machine."""
 
