@@ -16,6 +16,7 @@ from station.config import Config
 from station.errors import ConfigurationError
 from station.model import Programmer
 from station.properties import Learned, SlotProperties, refusal
+from station.qualification import adapter_kind
 from station.slot import Bench, Slot
 from station.slotmap import CONFIGURED, DEFAULT, KnownSlot, load_slot_map, next_label, read_taught, write_taught
 from station.sockets import MovedHub, moved_hub
@@ -69,7 +70,7 @@ class Roster:
     def meet(self, slot: Slot, programmer: Programmer) -> None:
         """This programmer is plugged into this slot: what was learned with its kind holds from now on."""
         if slot.known:
-            slot.become(self._map[slot.label].properties_with(_kind_of(programmer)))
+            slot.become(self._map[slot.label].properties_with(adapter_kind(programmer)))
 
     def forget(self, slot: Slot) -> None:
         """The programmer of this slot is gone; a stranger is gone with it."""
@@ -82,7 +83,7 @@ class Roster:
     def learn(self, slot: Slot, learned: Learned) -> str | None:
         """Take what a visit found out about its slot; return the kind of programmer it holds for, None if it makes no sense."""
         known, plug = self._map[slot.label], slot.plug
-        kind = _kind_of(plug.programmer) if plug is not None else known.adapter
+        kind = adapter_kind(plug.programmer) if plug is not None else known.adapter
         properties = known.properties_with(kind).learned(reset=learned.reset, gpio0=learned.gpio0)
         if refusal(properties):
             return None
@@ -117,8 +118,3 @@ class Roster:
         label = f"{label}?" if label in self.slots else label
         stranger = self._strangers[programmer.place] = Slot(label, programmer.place, self._bench, known=False)
         return stranger
-
-
-def _kind_of(programmer: Programmer) -> str:
-    """Which kind of adapter this is: what was learned with one kind says nothing about another."""
-    return f"{programmer.usb_id} {programmer.adapter_version}".strip()

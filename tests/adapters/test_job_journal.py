@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,29 +24,9 @@ def line(job: str = "job-1", version: str = "closed 2026") -> JobLine:
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> JobJournal:
+def journal(place: Path) -> JobJournal:
     """The journal of one station in an empty second place."""
-    (tmp_path / "second").mkdir()
-    return JobJournal(tmp_path / "second", "bench-1")
-
-
-@pytest.fixture
-def records(tmp_path: Path) -> Path:
-    """Where the records are."""
-    return tmp_path / "station.db"
-
-
-@pytest.fixture
-def database(records: Path) -> Iterator[Database]:
-    """The records, open."""
-    with Database.open(url_of(records), station_id="bench-1") as opened:
-        yield opened
-
-
-@pytest.fixture
-def lot(database: Database) -> Lot:
-    """What is made."""
-    return make_lot(database)
+    return JobJournal(place, "bench-1")
 
 
 def journaled(journal: JobJournal, records: Path, *jobs: str) -> None:
