@@ -34,9 +34,10 @@ INTERRUPT_GRACE_S = 2.0
 """A program that has not obeyed a Ctrl-C for so long never will: nothing can break `while True: pass` from outside."""
 MAX_CPU_S = 600
 """No board needs that much; it ends a stuck interpreter whose bench was killed."""
-NODE_FLAGS = ("--single-threaded", "--wasm-max-mem-pages=512")
-"""One thread, for under full emulation (QEMU's TCG) node crashes with more; and 32 MiB, so that a program that eats memory
-gets a MemoryError early, as on a chip."""
+NODE_FLAGS = ("--single-threaded", "--liftoff-only", "--wasm-max-mem-pages=512")
+"""One thread, for under full emulation (QEMU's TCG) node crashes with more; only the quick compiler, for a board runs so
+little that the good one costs more than it brings (a fifth of the CPU time of a demo); and 32 MiB, so that a program that
+eats memory gets a MemoryError early, as on a chip."""
 KEYS_BYTES = 64
 LINE_BYTES = 4096
 CTRL_C = b"\x03"

@@ -77,6 +77,8 @@ def hung_station(world: World) -> None:
             f" station_restarted and not green, then the same boards passed"
         )
     bench.unplug(*bench.plugged)
+    DROP_IN.unlink(missing_ok=True)
+    run("systemctl", "daemon-reload")
 
 
 def _kill(bench: Bench, seen: Seen) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,14 +15,11 @@ from typing import Any
 
 from tests.acceptance.guest import page
 from tests.acceptance.guest.cut_off import hung_station, killed_station
-from tests.acceptance.guest.system import journal_since, main_pid, run, unit_facts, wait_for
-from tests.acceptance.guest.telling import Seen, check
-from tests.acceptance.guest.world import BACKUPS, BATCH_S, CONFIG, DROP_IN, PACKAGES, RECIPES, World, configure, install
+from tests.acceptance.guest.system import main_pid, run, unit_facts, wait_for
+from tests.acceptance.guest.telling import check
+from tests.acceptance.guest.world import BACKUPS, BATCH_S, CONFIG, PACKAGES, RECIPES, World, configure, install
 
-EXIT_CONFIGURATION = 78
 SLOT_MAP = Path("/var/lib/station/slots.json")
-LEFT_ALONE_S = 8.0
-"""The unit restarts after two seconds what it restarts at all."""
 GREEN = "SELECT id, board_mac, slot FROM job WHERE outcome = 'PASS' ORDER BY sequence"
 GREEN_AT_LEAST = 2
 
@@ -51,42 +47,6 @@ def diagnosis(world: World) -> None:
         check(not bad and asked.returncode == 0, f"exit code {asked.returncode}; {bad}")
         warned = [line["check"] for line in lines if line["level"] == "warning"]
         seen.note(f"{len(lines)} lines, no problem; warnings: {', '.join(warned) or 'none'}")
-
-
-def wrong_configuration(world: World) -> None:
-    """Give the unit a configuration with a key that there is not."""
-    with world.tell.case("config_error_78") as seen:
-        good = CONFIG.read_text(encoding="utf-8")
-        CONFIG.write_text(good + "\n[flashing2]\nx = 1\n", encoding="utf-8")
-        try:
-            _refused(seen)
-        finally:
-            CONFIG.write_text(good, encoding="utf-8")
-    DROP_IN.unlink(missing_ok=True)
-    run("systemctl", "daemon-reload")
-    run("systemctl", "reset-failed", "station", check=False)
-    run("systemctl", "start", "station")
-
-
-def _refused(seen: Seen) -> None:
-    """The unit fails with 78, is left alone, and one line of the journal says as an error which key is wrong."""
-    began_at = time.time()
-    run("systemctl", "restart", "station", check=False)
-    wait_for("the unit fails", lambda: unit_facts("ActiveState")["ActiveState"] == "failed", limit_s=30)
-    names = ("ActiveState", "SubState", "Result", "ExecMainCode", "ExecMainStatus", "NRestarts", "InvocationID")
-    facts = unit_facts(*names)
-    ended = facts["Result"], facts["ExecMainCode"], facts["ExecMainStatus"]
-    check(ended == ("exit-code", "1", str(EXIT_CONFIGURATION)), f"the unit ended with {facts}")  # 1 is CLD_EXITED
-    time.sleep(LEFT_ALONE_S)
-    later = unit_facts(*names)
-    check(later == facts and later["NRestarts"] == "0", f"it was restarted: {facts} became {later}")
-    said = [entry for entry in journal_since(began_at) if entry.get("_TRANSPORT") == "stdout"]
-    naming = [(entry["PRIORITY"], str(entry["MESSAGE"])) for entry in said if "flashing2" in str(entry["MESSAGE"])]
-    check(len(naming) == 1, f"{len(naming)} lines name the key: {naming or [entry['MESSAGE'] for entry in said][-5:]}")
-    ((priority, line),) = naming
-    check(priority == "3", f"PRIORITY={priority}: {line}")
-    check(str(CONFIG) in line, f"it does not name the file: {line}")
-    seen.note(f"Result=exit-code, 78, NRestarts=0 and still failed {LEFT_ALONE_S:.0f} s later; PRIORITY=3: {line:.120}")
 
 
 def upgrading(world: World) -> None:
@@ -241,7 +201,6 @@ GROUPS: tuple[Callable[[World], None], ...] = (
     diagnosis,
     killed_station,
     hung_station,
-    wrong_configuration,
     upgrading,
     moving,
 )
