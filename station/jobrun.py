@@ -43,6 +43,7 @@ from station.verdict import (
     never_flashed,
     on_a_disturbed_hub,
     phase_outcome,
+    pulled_after_all,
     same_in_two_slots,
     verdict_of,
     verdict_of_stop,
@@ -207,7 +208,7 @@ class JobRun:
             return verdict
         while (disturbed := hubs.verdict(place, since_s)) is None:
             time.sleep(_LOOK_S)
-        return on_a_disturbed_hub(verdict) if disturbed else verdict
+        return on_a_disturbed_hub(verdict) if disturbed else pulled_after_all(verdict, self.visit.stop.cause)
 
     def put_on_record(self, verdict: Verdict) -> VisitResult:
         """Write how the visit ended and return it as read back; a result the records cannot take is handed back as held."""

@@ -129,6 +129,16 @@ def is_cut_off(verdict: Verdict) -> bool:
     return verdict.reason in _CUT_OFF
 
 
+def pulled_after_all(verdict: Verdict, stopped: StopCause | None) -> Verdict:
+    """Return what `verdict` is worth where the programmer is known to be gone by now.
+
+    The kernel may take half a minute to say that a programmer was pulled; until then it takes no bytes, as one that hangs.
+    """
+    if verdict.reason is Reason.ADAPTER_HUNG and stopped is StopCause.UNPLUGGED:
+        return verdict_of_stop(stopped)
+    return verdict
+
+
 def may_be_the_hubs(verdict: Verdict) -> bool:
     """Whether a disturbed hub can be behind it: every FAIL, and every way to lose a board."""
     return verdict.outcome is Outcome.FAIL or verdict.reason in _BY_THE_HUB

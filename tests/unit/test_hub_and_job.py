@@ -11,7 +11,8 @@ import pytest
 from station.errors import AdapterHung, JobEnded, LinkSilent, NothingBoots, PortGone, StationError
 from station.hubs import Hubs
 from station.job import run_visit
-from station.model import CommittedJob, JobState, Outcome, Programmer
+from station.model import CommittedJob, JobState, Outcome, Programmer, StopCause
+from station.ports import Stop
 from station.reasons import Reason
 from station.visit import Finding, VisitResult
 from tests.unit.job_rig import recipe_for
@@ -40,11 +41,12 @@ class Bench:
         for place in places:
             self.hubs.unplugged(place, lost=True, in_visit=True)
 
-    def visit(self) -> VisitResult:
+    def visit(self, stop: Stop | None = None) -> VisitResult:
         """Visit the board."""
         tools = replace(tools_for(self.board, self.records), hubs=self.hubs, clock=self.clock)
         visit = visit_for(self.board, recipe_for())
-        return run_visit(replace(visit, plug=replace(visit.plug, programmer=PORT)), tools)
+        visit = replace(visit, plug=replace(visit.plug, programmer=PORT), stop=stop or visit.stop)
+        return run_visit(visit, tools)
 
     def breaks(self, step: str, error: StationError, then: Callable[[], None] = lambda: None) -> None:
         """At this step `then` happens, and it ends with this error for ever."""
@@ -127,6 +129,18 @@ def test_alone_it_is_a_pull() -> None:
         assert job(bench.visit())[1:3] == (Outcome.ABORTED, "unplugged")
     finally:
         later.join()
+
+
+def test_a_programmer_that_seemed_to_hang_and_is_gone_was_pulled() -> None:
+    """The kernel tells of a pull late, and until then nothing can be written: known to be gone, it is a pull and no FAULT."""
+    for gone, outcome, reason in ((True, Outcome.ABORTED, "unplugged"), (False, Outcome.ERROR, "adapter_hung")):
+        bench = Bench(occupied=(HERE, SECOND))
+        stop = Stop()
+        bench.breaks("half", AdapterHung("takes no bytes"))
+        bench.board.watch = lambda event, stop=stop, gone=gone: (  # type: ignore[misc]
+            stop.request(StopCause.UNPLUGGED) if event == "close" and gone else None
+        )
+        assert job(bench.visit(stop))[1:3] == (outcome, reason)
 
 
 def test_where_two_are_plugged_in_nobody_waits() -> None:

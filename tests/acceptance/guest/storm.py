@@ -38,7 +38,9 @@ STALE_AFTER_S = 3.0
 """A green tile may be shown so long after the kernel saw its programmer go: what an emulated machine takes to say so."""
 BEGUN_AT_LEAST, CUT_IN_FLASH_AT_LEAST, PASSED_AT_LEAST, HEARD_AT_LEAST = 8, 5, 2, 20
 OPEN_VISITS = "SELECT 1 FROM visit WHERE ended_at IS NULL"
-CUT_OFF = {("ABORTED", "unplugged"), ("ERROR", "hub_disturbed")}
+CUT_OFF = {("ABORTED", "unplugged"), ("ERROR", "hub_disturbed"), ("ERROR", "adapter_hung")}
+"""The last one where the kernel tells of a pull late: while one port drains, its hub worker takes nobody else away, and a
+programmer that was pulled takes no bytes and is still there."""
 
 
 class Deed(StrEnum):
