@@ -61,7 +61,9 @@ def run_visit(visit: Visit, tools: Tools) -> VisitResult:
     run = JobRun(visit, tools)
     verdict = run_job(run)
     run.transcript = run.link.transcript[-TRANSCRIPT_CAP_BYTES:] if verdict is not PASSED else b""
-    return run.put_on_record(run.blame_the_hub(verdict))
+    since_s = run.tell_the_hub(verdict)
+    run.link.close()
+    return run.put_on_record(run.blame_the_hub(verdict, since_s))
 
 
 def run_job(run: JobRun) -> Verdict:

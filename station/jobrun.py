@@ -194,18 +194,24 @@ class JobRun:
         if missing:
             raise JobEnded(Reason.EVIDENCE_MISSING, ", ".join(missing))
 
-    def blame_the_hub(self, verdict: Verdict) -> Verdict:
-        """Release the port and return the verdict, or that the hub was disturbed, for which it may take two seconds more.
+    def tell_the_hub(self, verdict: Verdict) -> float:
+        """Tell the hub that this line was lost, where it was, and return since when the answer is wanted.
+
+        Before the port is closed: a close that drains blocks for 31 s, and the neighbours ask meanwhile.
+        """
+        since_s = self.tools.clock()
+        if is_cut_off(verdict):
+            self.tools.hubs.broke(self.visit.plug.programmer.place)
+        return since_s
+
+    def blame_the_hub(self, verdict: Verdict, since_s: float) -> Verdict:
+        """Return the verdict, or that the hub was disturbed since then; call it with the port released: it may take 2 s.
 
         It waits only where the loss of this slot, or of others of its hub a moment ago, may still turn out to be one event.
-        The loss is told before the port is closed: a close that drains blocks for 31 s, and the neighbours ask meanwhile.
         """
-        hubs, place, since_s = self.tools.hubs, self.visit.plug.programmer.place, self.tools.clock()
-        if is_cut_off(verdict):
-            hubs.broke(place)
-        self.link.close()
         if not may_be_the_hubs(verdict):
             return verdict
+        hubs, place = self.tools.hubs, self.visit.plug.programmer.place
         while (disturbed := hubs.verdict(place, since_s)) is None:
             time.sleep(_LOOK_S)
         return on_a_disturbed_hub(verdict) if disturbed else pulled_after_all(verdict, self.visit.stop.cause)
