@@ -22,6 +22,7 @@ from station.errors import (
     JobEnded,
     LineError,
     LineStopped,
+    LinkError,
     LinkSilent,
     NothingBoots,
     RecordsUnwritable,
@@ -69,25 +70,31 @@ def run_visit(visit: Visit, tools: Tools) -> VisitResult:
 def run_job(run: JobRun) -> Verdict:
     """Do to the board what the recipe says, phase by phase, and return the verdict."""
     try:
-        with run.phase(Phase.CONNECT):
-            repl = _connect(run)
-        if repl is None and run.pending is None and run.link.properties.flashes:
-            repl = _flash_until_it_boots(run)
-        elif repl is None:
-            with run.phase(Phase.BOOT):
-                repl = boot(run)
-        run.skip(Phase.PROVISION)
-        with run.phase(Phase.SELF_TEST):
-            _self_test(run, repl).leave()
-        run.require_evidence()
-        run.tools.claims.check(run.visit.plug.slot)
+        try:
+            _make(run)
+        except StationError as error:
+            return _judge(run, error)
     except LineStopped as stopped:
         return verdict_of_stop(stopped.cause)
-    except StationError as error:
-        return _judge(run, error)
     except Exception as error:  # noqa: BLE001 - the one broad except: a bug of ours must cost one job, not the station
         return verdict_of_bug(error)
     return PASSED
+
+
+def _make(run: JobRun) -> None:
+    """Every phase in its order; returns when there is evidence for a PASS, and raises what came in between."""
+    with run.phase(Phase.CONNECT):
+        repl = _connect(run)
+    if repl is None and run.pending is None and run.link.properties.flashes:
+        repl = _flash_until_it_boots(run)
+    elif repl is None:
+        with run.phase(Phase.BOOT):
+            repl = boot(run)
+    run.skip(Phase.PROVISION)
+    with run.phase(Phase.SELF_TEST):
+        _self_test(run, repl).leave()
+    run.require_evidence()
+    run.tools.claims.check(run.visit.plug.slot)
 
 
 def _judge(run: JobRun, error: StationError) -> Verdict:
@@ -98,10 +105,10 @@ def _judge(run: JobRun, error: StationError) -> Verdict:
             return verdict_of(JobEnded(Reason.BOARD_REMOVED))
         if verdict.outcome is Outcome.FAIL and run.link.was_exchanged():
             return verdict_of(JobEnded(Reason.BOARD_REMOVED, "another board is in its place"))
-    except LineStopped as stopped:
-        return verdict_of_stop(stopped.cause)
     except LineError as gone:
         return verdict_of(gone)
+    except LinkError:
+        pass  # nobody could tell whether it is there: what it did before stands
     return over_a_bad_line(verdict) if run.link.saw_corruption else verdict
 
 

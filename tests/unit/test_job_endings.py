@@ -26,6 +26,7 @@ from station.errors import (
     PortDenied,
     PortGone,
     ReplGarbage,
+    ReplSilent,
     StationError,
     WrongChip,
 )
@@ -332,3 +333,18 @@ def test_whatever_happens_a_pass_is_a_good_board_on_record(
     if bytes(board.flash) != UNTOUCHED[:real_bytes]:
         assert shown.records.starts, "flash was touched without a row"
     assert all(end.outcome is not None or end.state is JobState.PENDING for end in shown.records.ends.values())
+
+
+@pytest.mark.parametrize(
+    ("breaks_with", "outcome", "reason"),
+    [(LinkSilent("no word"), Outcome.FAIL, "repl_silent"), (KeyError("bug"), Outcome.ERROR, "station_bug")],
+    ids=["nobody can tell", "a bug of ours"],
+)
+def test_a_look_for_a_lifted_board_that_breaks_leaves_a_record(
+    breaks_with: Exception, outcome: Outcome, reason: str
+) -> None:
+    """The last look, whether a silent board is still there, may break as well: its job ends on record all the same."""
+    board = ScriptedBoard().on("prompt", [ReplSilent("silent")] * 9).on("presence", [breaks_with] * 9)
+    shown = visited(board)
+    assert (shown.job.state, shown.job.outcome, shown.job.reason) == (JobState.CLOSED, outcome, reason)
+    assert board.count("close") == board.count("open")
