@@ -29,8 +29,8 @@ $(VENV)/.ready: requirements.lock pyproject.toml hatch_build.py station/bench/mi
 	touch $@
 
 .PHONY: demo
-demo: setup ## eight virtual boards through the real daemon; prints where the page is and the table of jobs
-	@$(BIN)/station demo --once $(DEMO)
+demo: setup ## eight virtual boards through the real daemon, then the table of jobs (RECIPE=deploy/recipes/blink: a recipe)
+	@$(BIN)/station demo --once $(if $(RECIPE),--recipe "$(RECIPE)") $(DEMO)
 
 .PHONY: test-packages
 test-packages:
@@ -38,7 +38,8 @@ test-packages:
 
 .PHONY: test
 test: setup test-packages check ## all checks: format, lint, types, import contracts, tests
-	$(BIN)/pytest
+	@# Tests wait more than they compute: one process more than there are cores.
+	$(BIN)/pytest --numprocesses "$$(($$(nproc) + 1))" --dist loadfile
 
 .PHONY: acceptance
 acceptance: setup ## the package on a real kernel: a Debian guest under QEMU, CH340s by USB/IP (ten minutes; root)

@@ -93,6 +93,18 @@ class WorkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     recipe: str = ""
     require_lot: bool = False
+    values: str = ""
+    """Directory of the CSV files with pre-assigned values that recipes name; empty: none."""
+    secrets: str = ""
+    """Directory with a file for each secret; empty: what systemd's `LoadCredential=` gives."""
+    require_release: bool = False
+    """Only a recipe that a person released opens a lot. One that is withdrawn stops the bench, whatever stands here."""
+    signers: tuple[Annotated[str, msgspec.Meta(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")], ...] = ()
+    """Public keys (`ed25519:BASE64`); with any of them, only bundles that one of them signed are accepted."""
+    shifts: tuple[Annotated[str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")], ...] = ()
+    """When shifts begin, local time: proofs that the recipe demands hold until the next one; none: for the lot."""
+    quarantine_after: Annotated[int, msgspec.Meta(ge=0, le=100)] = 5
+    """So many different boards in a row that do not pass take their slot out of use, if its siblings do well; 0: never."""
 
 
 class FlashingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -158,6 +170,27 @@ class BackupSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """A newest backup older than this is a warning in doctor, on the page and in the metrics."""
 
 
+class LabelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[label]`: a label for every board that passed, and where the page is that its QR code opens."""
+
+    printer: str = ""
+    """`tcp://HOST:9100`, or the path of a device; empty: no labels."""
+    on: Literal["pass", "never"] = "pass"
+    """`never`: only what `station label print` asks for."""
+    size_mm: tuple[Annotated[float, msgspec.Meta(ge=10, le=200)], Annotated[float, msgspec.Meta(ge=10, le=200)]] = (
+        50.0,
+        25.0,
+    )
+    """Width and height."""
+    dpi: Literal[152, 203, 300, 600] = 203
+    template: str = ""
+    """A file of ZPL instead of our own label."""
+    url: str = ""
+    """How phones reach the boards' pages, `http://HOST:PORT`; default: the station's name and the port of `listen`."""
+    listen: str = ""
+    """A second address with the boards' pages and nothing else."""
+
+
 class ShutdownSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[shutdown]`: what SIGTERM gives running jobs."""
 
@@ -181,6 +214,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     log: LogSection = LogSection()
     light: LightSection = LightSection()
     backup: BackupSection = BackupSection()
+    label: LabelSection = LabelSection()
     shutdown: ShutdownSection = ShutdownSection()
 
     @property
@@ -227,11 +261,16 @@ def load_config(path: Path) -> Config:
         config = parse_toml(path, raw, Config, "see docs/configuration.md for every key")
     except ConfigurationError as error:
         raise _said_better(error, raw) from None
-    recipe = config.work.recipe
-    if recipe and not Path(recipe).is_absolute():
-        # A relative path is meant from where the file stands, not from where the daemon was started.
-        work = msgspec.structs.replace(config.work, recipe=str((path.parent / recipe).resolve()))
-        config = msgspec.structs.replace(config, work=work)
+    for key in ("recipe", "values", "secrets"):
+        named = getattr(config.work, key)
+        if named and not Path(named).is_absolute():
+            # A relative path is meant from where the file stands, not from where the daemon was started.
+            work = msgspec.structs.replace(config.work, **{key: str((path.parent / named).resolve())})
+            config = msgspec.structs.replace(config, work=work)
+    template = config.label.template
+    if template and not Path(template).is_absolute():
+        label = msgspec.structs.replace(config.label, template=str((path.parent / template).resolve()))
+        config = msgspec.structs.replace(config, label=label)
     check_config(config, file=str(path))
     return config
 
@@ -242,9 +281,11 @@ def check_config(config: Config, *, file: str) -> None:
     _check_slots(config, file)
     _check_properties(config, file)
     _check_ladder(config, file)
+    _check_directories(config, file)
     _check_listen(config.http.listen, "http.listen", file, loopback_only=True)
     if config.metrics.listen:
         _check_listen(config.metrics.listen, "metrics.listen", file, loopback_only=False)
+    _check_label(config.label, file)
 
 
 def parse_listen(listen: str) -> tuple[str, int]:
@@ -255,9 +296,17 @@ def parse_listen(listen: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def parse_printer(printer: str) -> tuple[str, int] | None:
+    """Return host and port of `tcp://HOST:PORT` (9100 when it is left out), None for a device; raises ValueError."""
+    found = re.fullmatch(r"/.+|tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?", printer)
+    if found is None or not 0 < (port := int(found[2] or 9100)) < 1 << 16:
+        raise ValueError(printer)
+    return (found[1].strip("[]"), port) if found[1] else None
+
+
 def _said_better(error: ConfigurationError, raw: bytes) -> ConfigurationError:
     """The same refusal, with the label of the slot in its key, or with what became of a key of an earlier version."""
-    if error.key == "flashing" and "`wiring`" in error.problem:
+    if error.key == "flashing.wiring":
         return ConfigurationError(
             file=error.file,
             key="flashing.wiring",
@@ -345,6 +394,40 @@ def _check_ladder(config: Config, file: str) -> None:
             problem=f"{list(ladder)} is not a falling list of baud rates of at least 9600",
             fix=f"write for example {list(DEFAULT_BAUD_LADDER)}",
         )
+
+
+def _check_directories(config: Config, file: str) -> None:
+    """Secrets and values lie where nothing is copied from: what is in the state directory itself gets into backups."""
+    for key, named in (("work.values", config.work.values), ("work.secrets", config.work.secrets)):
+        if named and Path(named).resolve() == config.state_dir.resolve():
+            raise ConfigurationError(
+                file=file,
+                key=key,
+                problem=f"{named} is the state directory, whose files are copied into backups",
+                fix=f"name a directory of its own, such as {Path(named) / key.partition('.')[2]}",
+            )
+
+
+def _check_label(label: LabelSection, file: str) -> None:
+    if label.listen:
+        _check_listen(label.listen, "label.listen", file, loopback_only=False)
+    url = re.fullmatch(r"https?://[^\s/]+?(?::(\d+))?(?:/\S*)?", label.url)
+    for key, written, good, example in (
+        ("label.printer", label.printer, _is_printer(label.printer), '"tcp://192.168.1.50:9100" or "/dev/usb/lp0"'),
+        ("label.url", label.url, url and 0 < int(url[1] or 1) < 1 << 16, '"http://station.example:8081"'),
+    ):
+        if written and not good:
+            raise ConfigurationError(
+                file=file, key=key, problem=f"{written!r} is none", fix=f"write for example {example}"
+            )
+
+
+def _is_printer(written: str) -> bool:
+    try:
+        parse_printer(written)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_listen(listen: str, key: str, file: str, *, loopback_only: bool) -> None:

@@ -28,6 +28,8 @@
     │   └── NothingBoots          silence where the firmware should start
     ├── RecordsUnwritable         the database cannot take a row now
     ├── BackupFailed              a backup cannot be made, read back or put back: names file, problem and fix (exit 74)
+    ├── SecretUnusable            a secret is not there, open to everybody, or cannot be kept: names it, never tells it
+    ├── PrinterTrouble            a label cannot be printed now; says whether any of it was sent
     ├── ImageChanged              recipe or image differ from what was loaded
     └── JobEnded                  the job is over for a reason of the closed list
     BaseException
@@ -180,6 +182,22 @@ class BackupFailed(StationError):
     def __init__(self, *, file: str, problem: str, fix: str) -> None:
         self.file, self.problem, self.fix = file, problem, fix
         super().__init__(f"{file}: {problem}. Fix: {fix}")
+
+
+class SecretUnusable(StationError):
+    """A secret cannot be used; `name` says which, `problem` why, and neither says what it is."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name, self.problem = name, problem
+        super().__init__(f"{name} {problem}")
+
+
+class PrinterTrouble(StationError):
+    """A label cannot be printed; `sent`: a part of it, or all, may have reached the printer."""
+
+    def __init__(self, problem: str, *, sent: bool) -> None:
+        self.problem, self.sent = problem, sent
+        super().__init__(problem)
 
 
 class ImageChanged(StationError):

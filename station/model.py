@@ -262,6 +262,8 @@ class BoardMark(StrEnum):
     """Known bad: proves that a slot judges bad boards bad."""
     RETURNED = "returned"
     """Came back from the customer."""
+    SCRAPPED = "scrapped"
+    """Thrown away, and not to be made by accident."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,6 +299,17 @@ class KnownBoard:
     """A named person allowed one more job, and it has not begun yet."""
     accepted_flash_ids: frozenset[int] = frozenset()
     """Other flash ids that a named person accepted for this MAC."""
+    enrolled: str = ""
+    """Of a red board, the reason that it fails with, and after a colon the check or value; empty where nobody said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """A number that belongs to one MAC for ever."""
+
+    number: int
+    label: str
+    """Name of the row that it stands for; empty for a plain number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -364,6 +377,10 @@ class JobEnd:
     bytes_flashed: int
     transcript: bytes
     """The raw bytes from the board, capped; empty for PASS."""
+    values: tuple[tuple[str, str], ...] = ()
+    """Name and value of what the board was given and may be seen: serial number, columns of values."""
+    number_used: bool = True
+    """False: provably nothing that carries the board's numbers has left the station, so they may go to another board."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -396,6 +413,8 @@ class CommittedJob:
     measurements: tuple[Measurement, ...]
     attempt: int = 1
     boot_evidence: BootEvidence | None = None
+    values: tuple[tuple[str, str], ...] = ()
+    """Name and value of what the board was given and may be seen."""
 
     @property
     def particulars(self) -> str:
@@ -424,4 +443,5 @@ def job_as_json(job: CommittedJob) -> dict[str, object]:
             {name: getattr(measurement, name) for name in ("name", "value", "unit", "low", "high", "within")}
             for measurement in job.measurements
         ],
+        "values": dict(job.values),
     }

@@ -7,7 +7,7 @@ read top down, first match wins, and whatever is not in it is a mistake of the s
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from station import errors
 from station.errors import JobEnded, StationError
@@ -38,6 +38,7 @@ _REASON_OF_ERROR: tuple[tuple[type[StationError], Reason], ...] = (
     (errors.ReplError, Reason.REPL_GARBAGE),
     (errors.RecordsUnwritable, Reason.RECORDS_UNWRITABLE),
     (errors.ImageChanged, Reason.IMAGE_CHANGED),
+    (errors.SecretUnusable, Reason.SECRET_MISSING),
 )
 
 _SAID_OVER_THE_LINE = (
@@ -47,12 +48,15 @@ _SAID_OVER_THE_LINE = (
     Reason.REPL_SILENT,
     Reason.REPL_GARBAGE,
     Reason.CHECK_RAISED,
+    Reason.CHECK_HUNG,
     Reason.OUT_OF_LIMITS,
     Reason.IDENTITY_MISMATCH,
     Reason.FILESYSTEM_LOST_DATA,
+    Reason.ACCESS_POINT_OPEN,
+    Reason.NETWORK_NOT_SET,
 )
 
-SILENCES = (Reason.NO_BOOT, Reason.REPL_SILENT)
+SILENCES = (Reason.NO_BOOT, Reason.REPL_SILENT, Reason.CHECK_HUNG)
 """A board that was lifted says as little as one that does not work."""
 
 _SLOT_OR_BOARD = (
@@ -161,6 +165,11 @@ def same_in_two_slots(verdict: Verdict, slot: str, errors: Iterable[tuple[str, s
         return verdict
     detail = "; ".join(part for part in (verdict.detail, f"the same in slot {elsewhere[0]} before") if part)
     return Verdict(state=verdict.state, outcome=Outcome.FAIL, reason=verdict.reason, detail=detail)
+
+
+def by_the_supply(verdict: Verdict, slot: str) -> Verdict:
+    """Return what a restart under load is worth where a golden board did the same, in this `slot`: nobody blames the board."""
+    return replace(verdict, outcome=MEANINGS[Reason.SUPPLY_WEAK].outcome, reason=Reason.SUPPLY_WEAK, detail=slot)
 
 
 def never_flashed(verdict: Verdict) -> Verdict:

@@ -53,6 +53,8 @@ class SlotView:
     reason: str = ""
     cause: str = ""
     job_id: str = ""
+    values: tuple[tuple[str, str], ...] = ()
+    """Name and value of what the board was given and may be seen: its serial number first."""
     changed_at: str = ""
     """UTC, ISO 8601."""
     unwatched: bool = False

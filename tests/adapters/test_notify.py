@@ -60,7 +60,7 @@ def test_a_manager_that_does_not_read_stops_nobody(manager: socket.socket) -> No
     ("pid", "usec", "wanted_s"),
     [
         ("", "30000000", 30.0),
-        (str(os.getpid()), "500000", 0.5),
+        pytest.param(str(os.getpid()), "500000", 0.5, id="our own pid"),
         ("1", "30000000", None),
         ("", "", None),
         ("", "0", None),

@@ -38,8 +38,8 @@ LADDER = "[460800, 230400, 115200]"
 WRONG = {
     "syntax": Wrong("[work]\nrecipe = thing.toml\n", "", "line 2", "correct that line"),
     "twice": Wrong("[work]\n[work]\n", "", "line 2", "correct that line"),
-    "unknown section": Wrong("[flashign]\n", "", "`flashign`", SEE_DOCS),
-    "unknown key": Wrong("[work]\nreceipe = 'x'\n", "work", "`receipe`", SEE_DOCS),
+    "unknown section": Wrong("[flashign]\n", "flashign", "did you mean `flashing`", SEE_DOCS),
+    "unknown key": Wrong("[work]\nreceipe = 'x'\n", "work.receipe", "did you mean `recipe`", SEE_DOCS),
     "wrong type": Wrong("[flashing]\nconnect_attempts = 'four'\n", "flashing.connect_attempts", "got `str`", SEE_DOCS),
     "a yes that is text": Wrong("[work]\nrequire_lot = 'yes'\n", "work.require_lot", "Expected `bool`", SEE_DOCS),
     "unknown choice": Wrong("[usb]\nenroll = 'always'\n", "usb.enroll", "'always'", SEE_DOCS),
@@ -55,7 +55,7 @@ WRONG = {
         "slot_defaults.reset",
         "delete the line",
     ),
-    "wiring elsewhere": Wrong("[work]\nwiring = 'auto'\n", "work", "`wiring`", SEE_DOCS),
+    "wiring elsewhere": Wrong("[work]\nwiring = 'auto'\n", "work.wiring", "`wiring`", SEE_DOCS),
     "no time": Wrong("[flashing]\njob_deadline_s = 0\n", "flashing.job_deadline_s", "> 0", SEE_DOCS),
     "negative time": Wrong("[shutdown]\nfinish_s = -1\n", "shutdown.finish_s", ">= 0", SEE_DOCS),
     "never": Wrong("[flashing]\nprogress_deadline_s = inf\n", "flashing.progress_deadline_s", "<= 86400", SEE_DOCS),
@@ -65,13 +65,15 @@ WRONG = {
     "a place that is a number": Wrong("[slots]\nA1 = 'x'\nA2 = 5\n", "slots.A2", "got `int`", SEE_DOCS),
     "slots that are no table": Wrong("slots = 5\n", "slots", "got `int`", SEE_DOCS),
     "place of a table that is a number": Wrong("[slots.B3]\nplace = 5\n", "slots.B3.place", "got `int`", SEE_DOCS),
-    "unknown key of a slot": Wrong("[slots]\nA1 = 'x'\nB3 = { rest = 'none' }\n", "slots.B3", "`rest`", SEE_DOCS),
+    "unknown key of a slot": Wrong(
+        "[slots]\nA1 = 'x'\nB3 = { rest = 'none' }\n", "slots.B3.rest", "did you mean `reset`", SEE_DOCS
+    ),
     "unknown reset": Wrong("[slots]\nB3 = { reset = 'rts' }\n", "slots.B3.reset", "'rts'", SEE_DOCS),
     "unknown gpio0": Wrong("[slots]\nB3 = { gpio0 = 'low' }\n", "slots.B3.gpio0", "'low'", SEE_DOCS),
     "unknown moves": Wrong("[slots.B3]\nmoves = 'hub'\n", "slots.B3.moves", "'hub'", SEE_DOCS),
     "unknown role": Wrong("[slots.B3]\nrole = 'rest'\n", "slots.B3.role", "'rest'", SEE_DOCS),
     "unknown default": Wrong("[slot_defaults]\nreset = 'rts'\n", "slot_defaults.reset", "'rts'", SEE_DOCS),
-    "a place for all": Wrong("[slot_defaults]\nplace = 'x'\n", "slot_defaults", "`place`", SEE_DOCS),
+    "a place for all": Wrong("[slot_defaults]\nplace = 'x'\n", "slot_defaults.place", "`place`", SEE_DOCS),
     "label of a table": Wrong("[slots.1A]\nrole = 'test'\n", "slots.1A", "not a slot label", "a letter, then"),
     "empty place in a table": Wrong("[slots.A1]\nplace = ''\n", "slots.A1", "empty place", "ID_PATH"),
     "a place in a table and beside it": Wrong(
@@ -199,6 +201,21 @@ def test_a_relative_recipe_is_meant_from_where_the_file_stands(tmp_path: Path, m
     assert load_config(path).work.recipe == str(tmp_path / "recipes" / "thing.toml")
     absolute = write(tmp_path, "[work]\nrecipe = '/etc/station/thing.toml'\n")
     assert load_config(absolute).work.recipe == "/etc/station/thing.toml"
+
+
+@pytest.mark.parametrize("key", ["values", "secrets"])
+def test_directories_of_data_are_meant_from_where_the_file_stands_and_are_no_state(tmp_path: Path, key: str) -> None:
+    """As a recipe; the state directory is refused, for what lies in it gets into backups."""
+    assert getattr(load_config(write(tmp_path, f"[work]\n{key} = 'of boards'\n")).work, key) == str(
+        tmp_path / "of boards"
+    )
+    assert getattr(load_config(write(tmp_path, f"[work]\n{key} = '/srv/x'\n")).work, key) == "/srv/x"
+    written = f"[station]\nstate_dir = '{tmp_path}'\n[work]\n{key} = '.'\n"
+    with pytest.raises(
+        ConfigurationError, match="is the state directory, whose files are copied into backups"
+    ) as refused:
+        load_config(write(tmp_path, written))
+    assert refused.value.key == f"work.{key}"
 
 
 def test_what_is_right_is_taken_as_it_is_written(tmp_path: Path) -> None:

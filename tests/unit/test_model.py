@@ -109,6 +109,7 @@ def test_a_job_as_json_keeps_its_contract() -> None:
         "measurements": [
             {"name": "free_ram", "value": 5, "unit": "B", "low": 10000, "high": 120000, "within": False},
         ],
+        "values": {},
     }
 
 

@@ -74,6 +74,23 @@ ADDED = (
     ("no_work_order", None, "-", "NO WORK ORDER"),
     ("no_recipe", None, "CALL", "NO RECIPE"),
     ("unknown_place", None, "-", "unknown place"),
+    ("flash_rejected", "FAIL", "BAD", "flash chip not allowed: X"),
+    ("layout_mismatch", "ERROR", "CALL", "filesystem is not where it was expected"),
+    ("access_point_open", "FAIL", "BAD", "own access point stays on"),
+    ("network_not_set", "FAIL", "BAD", "network: X"),
+    ("check_hung", "FAIL", "BAD", "check X does not end"),
+    ("no_values", None, "CALL", "no values for this board: X"),
+    ("numbers_used_up", None, "CALL", "no serial numbers left: X"),
+    ("secret_missing", None, "CALL", "secret not usable: X"),
+    ("not_released", None, "CALL", "recipe not released: X"),
+    ("proof_needed", None, "-", "first X"),
+    ("first_article_runs", None, "-", "wait: first article in slot X"),
+    ("golden_passed", None, "-", "golden board judged good"),
+    ("golden_failed", None, "CALL", "golden board judged bad: X"),
+    ("red_caught", None, "-", "red board judged bad, as it must"),
+    ("red_missed", None, "CALL", "red board not caught: X"),
+    ("supply_weak", "ERROR", "CALL", "supply too weak: golden board in slot X reset, too"),
+    ("slot_quarantined", None, "CALL", "quarantined: X"),
 )
 ALL = AGREED + ADDED
 
@@ -231,6 +248,8 @@ def test_a_slot_that_does_not_flash_wants_no_grounded_gpio0(reason: Reason) -> N
             "take the board out, put the board into BAD",
         ),
         (Reason.UNPLUGGED, ANY_SLOT, "pulled too early: half-flashed, do not ship", "plug in again"),
+        (Reason.PROOF_NEEDED, ANY_SLOT, "first T1", "plug in T1"),
+        (Reason.PROOF_NEEDED, SlotProperties(moves=Moves.BOARD), "first T1", "seat T1"),
     ],
 )
 def test_words_and_deed_fit_the_slot(reason: Reason, slot: SlotProperties, words: str, deed: str | None) -> None:

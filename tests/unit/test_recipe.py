@@ -66,9 +66,9 @@ COLD_BOOT_WRONG = (
 MINIMAL = f'[firmware]\npath = "thing.bin"\nsha256 = "{SHA256}"\n'
 WRONG = {
     "syntax": Wrong(f'{MINIMAL}[flash\nmode = "dout"\n', "", "line 4", "correct that line"),
-    "unknown section": Wrong(f"{MINIMAL}[flahs]\n", "", "`flahs`", "docs/recipes.md"),
-    "unknown key": Wrong(f'{MINIMAL}[flash]\nmood = "dout"\n', "flash", "`mood`", "docs/recipes.md"),
-    "no firmware": Wrong('name = "x"\n', "", "`firmware`", "docs/recipes.md"),
+    "unknown section": Wrong(f"{MINIMAL}[flahs]\n", "flahs", "did you mean `flash`", "docs/recipes.md"),
+    "unknown key": Wrong(f'{MINIMAL}[flash]\nmood = "dout"\n', "flash.mood", "did you mean `mode`", "docs/recipes.md"),
+    "no firmware": Wrong('name = "x"\n', "firmware", "no image", "[firmware]"),
     "no sha256": Wrong('[firmware]\npath = "thing.bin"\n', "firmware", "`sha256`", "docs/recipes.md"),
     "wrong type": Wrong(f"{MINIMAL}[flash]\nmode = 3\n", "flash.mode", "got `int`", "docs/recipes.md"),
     "wrong type in a pair": Wrong(
@@ -113,7 +113,7 @@ WRONG = {
     "run mode board": Wrong(
         f'{MINIMAL}[policy]\nrun_mode_board = "flash"\n', "policy.run_mode_board", "'flash'", "docs/recipes.md"
     ),
-    "unknown policy": Wrong(f"{MINIMAL}[policy]\nretries = 3\n", "policy", "`retries`", "docs/recipes.md"),
+    "unknown policy": Wrong(f"{MINIMAL}[policy]\nretries = 3\n", "policy.retries", "`retries`", "docs/recipes.md"),
     **{
         f"cold boot {text!r}": Wrong(
             f"{MINIMAL}[policy]\ncold_boot = {json.dumps(text)}\n",

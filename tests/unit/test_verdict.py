@@ -54,6 +54,7 @@ EXPECTED: tuple[tuple[StationError, str | None, str, str], ...] = (
     (errors.ReplError("else"), "FAIL", "repl_garbage", "else"),
     (errors.RecordsUnwritable("full"), None, "records_unwritable", "full"),
     (errors.ImageChanged("other"), None, "image_changed", "other"),
+    (errors.SecretUnusable("wifi", "cannot be read"), None, "secret_missing", "wifi cannot be read"),
     (errors.JobEnded(Reason.FLASH_TOO_SMALL, "512 KB"), "FAIL", "flash_too_small", "512 KB"),
     (
         errors.ConfigurationError(file="f", problem="p", fix="x"),
@@ -67,6 +68,7 @@ EXPECTED: tuple[tuple[StationError, str | None, str, str], ...] = (
         "station_bug",
         "BackupFailed: f: p. Fix: x",
     ),
+    (errors.PrinterTrouble("no paper", sent=False), "ERROR", "station_bug", "PrinterTrouble: no paper"),
     (StationError("who knows"), "ERROR", "station_bug", "StationError: who knows"),
 )
 
@@ -177,6 +179,9 @@ HELD_AGAINST_NOBODY = {
     "out_of_limits",
     "identity_mismatch",
     "filesystem_lost_data",
+    "check_hung",
+    "access_point_open",
+    "network_not_set",
 }
 
 

@@ -1,114 +1,17 @@
-"""The closed list of reasons: what each thing that can go wrong is, whose fault, which tray, and in what words.
-
-The one place in the program where a reason meets its outcome, its tray and the words a person reads; page, terminal, log
-and records all take them from here. Changing the list takes a decision record (see `docs/decisions/`). A reason that has
-no outcome is a finding of a visit that never became a job: it is in no yield.
-"""
+"""What each reason of the closed list says: outcome, tray, words, cause and deed. The only place where they are said."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-
-from station.model import Light, Outcome, Tray
-from station.properties import ANY_SLOT, Gpio0, Reset, SlotProperties
-
-
-class Reason(StrEnum):
-    """Why a job did not pass, or what a visit without a job found."""
-
-    NO_ANSWER = "no_answer"
-    NOT_IN_DOWNLOAD_MODE = "not_in_download_mode"
-    ADAPTER_ECHO = "adapter_echo"
-    PORT_BUSY = "port_busy"
-    PORT_DENIED = "port_denied"
-    LINK_UNRELIABLE = "link_unreliable"
-    LINK_LOST = "link_lost"
-    DEADLINE = "deadline"
-    UNPLUGGED = "unplugged"
-    BOARD_REMOVED = "board_removed"
-    BOARD_RESET = "board_reset"
-    VERIFY_MISMATCH = "verify_mismatch"
-    VERIFY_UNSTABLE = "verify_unstable"
-    FLASH_WRITE_PROTECTED = "flash_write_protected"
-    FLASH_NO_ANSWER = "flash_no_answer"
-    FLASH_UNKNOWN = "flash_unknown"
-    FLASH_TOO_SMALL = "flash_too_small"
-    FLASH_SIZE_FAKE = "flash_size_fake"
-    FILESYSTEM_LOST_DATA = "filesystem_lost_data"
-    NO_BOOT = "no_boot"
-    BOOT_LOOP = "boot_loop"
-    BROWNOUT = "brownout"
-    FILESYSTEM_CORRUPT = "filesystem_corrupt"
-    REPL_SILENT = "repl_silent"
-    REPL_GARBAGE = "repl_garbage"
-    CHECK_RAISED = "check_raised"
-    OUT_OF_LIMITS = "out_of_limits"
-    IDENTITY_MISMATCH = "identity_mismatch"
-    IDENTITY_INVALID = "identity_invalid"
-    WRONG_CHIP = "wrong_chip"
-    DUPLICATE_MAC = "duplicate_mac"
-    MAC_REUSED = "mac_reused"
-    ADAPTER_DEAF = "adapter_deaf"
-    ADAPTER_HUNG = "adapter_hung"
-    HUB_DISTURBED = "hub_disturbed"
-    STATION_RESTARTED = "station_restarted"
-    STATION_STOPPED = "station_stopped"
-    STATION_BUG = "station_bug"
-    EVIDENCE_MISSING = "evidence_missing"
-    RECORDS_UNWRITABLE = "records_unwritable"
-    IMAGE_CHANGED = "image_changed"
-    ALREADY_DONE = "already_done"
-    STOPPED_BY_REQUEST = "stopped_by_request"
-    AWAITS_RUN_MODE = "awaits_run_mode"
-    AWAITS_TEST_SLOT = "awaits_test_slot"
-    TEST_INTERRUPTED = "test_interrupted"
-    NEVER_STARTED = "never_started"
-    IN_DOWNLOAD_MODE = "in_download_mode"
-    NO_PENDING_JOB = "no_pending_job"
-    NOT_FLASHED_HERE = "not_flashed_here"
-    PENDING_ELSEWHERE = "pending_elsewhere"
-    PASSED_BEFORE = "passed_before"
-    MARKED_BOARD = "marked_board"
-    ATTEMPTS_USED_UP = "attempts_used_up"
-    INSPECTED = "inspected"
-    NO_WORK_ORDER = "no_work_order"
-    NO_RECIPE = "no_recipe"
-    UNKNOWN_PLACE = "unknown_place"
-
-
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    """What a reason says to the records and to the person."""
-
-    outcome: Outcome | None
-    """None for findings (no job) and for jobs that wait."""
-    tray: Tray
-    words: str
-    """What the person reads; `{detail}` is replaced by the particulars of this case."""
-    cause: str
-    """The likely cause, for the technician."""
-    deed: str
-    """What the hand does next."""
-
-    @property
-    def light(self) -> Light:
-        """The light that belongs to the tray; PASS is never reached from a reason."""
-        match self.tray:
-            case Tray.BAD:
-                return Light.FAIL
-            case Tray.CALL:
-                return Light.FAULT
-            case Tray.GOOD | Tray.AGAIN | Tray.NONE:
-                return Light.ACTION
-
+from station.model import Outcome, Tray
+from station.reasons.codes import Meaning, Reason
+from station.reasons.table_of_recipes import OF_A_RECIPE
 
 _UNPLUG = "unplug"
 _AGAIN = "unplug, try another slot"
 _CALL = "call the technician"
 _BAD = "unplug, put the board into BAD"
 
-MEANINGS: dict[Reason, Meaning] = {
+_OF_BENCH_AND_BOARD: dict[Reason, Meaning] = {
     Reason.NO_ANSWER: Meaning(
         None,
         Tray.NONE,
@@ -197,7 +100,14 @@ MEANINGS: dict[Reason, Meaning] = {
         Outcome.FAIL, Tray.BAD, "restarts for ever", "the start message comes again and again", _BAD
     ),
     Reason.BROWNOUT: Meaning(
-        Outcome.FAIL, Tray.BAD, "resets under load", "the board restarted when its radio was switched on", _BAD
+        Outcome.FAIL, Tray.BAD, "resets under load", "the supply gives way, or the board crashes: {detail}", _BAD
+    ),
+    Reason.SUPPLY_WEAK: Meaning(
+        Outcome.ERROR,
+        Tray.CALL,
+        "supply too weak: golden board in slot {detail} reset, too",
+        "the supply of slot or hub: the last golden board judged there restarted under load as well",
+        _CALL,
     ),
     Reason.FILESYSTEM_CORRUPT: Meaning(
         Outcome.FAIL, Tray.BAD, "filesystem cannot be made", "reported corrupt even after a full erase", _BAD
@@ -364,8 +274,9 @@ MEANINGS: dict[Reason, Meaning] = {
         None, Tray.NONE, "unknown place: not a slot of this bench", "the place is not in the slot map", "use a slot"
     ),
 }
-"""Every reason has exactly one meaning; a test holds this table against the list of outcomes written by hand."""
 
+MEANINGS: dict[Reason, Meaning] = _OF_BENCH_AND_BOARD | OF_A_RECIPE
+"""Every reason has exactly one meaning; a test holds this table against the list of outcomes written by hand."""
 
 HEADLINES: dict[Reason, str] = {
     Reason.NO_WORK_ORDER: "NO WORK ORDER",
@@ -374,72 +285,9 @@ HEADLINES: dict[Reason, str] = {
     Reason.AWAITS_TEST_SLOT: "TEST NEXT",
     Reason.AWAITS_RUN_MODE: "TEST NEXT",
     Reason.INSPECTED: "INSPECTED",
+    Reason.PROOF_NEEDED: "PROVE FIRST",
+    Reason.FIRST_ARTICLE_RUNS: "WAIT",
+    Reason.GOLDEN_PASSED: "PROVEN",
+    Reason.RED_CAUGHT: "PROVEN",
+    Reason.SLOT_QUARANTINED: "QUARANTINED",
 }
-"""The one big word where the tray does not say enough."""
-
-_RESEAT = "re-seat the board, plug in again"
-_TEST_SLOT = "a slot that tests"
-_NO_LOADER = "the board does not enter its loader: re-seat it"
-
-
-def headline_for(reason: Reason) -> str:
-    """Return the one big word for `reason`."""
-    tray = MEANINGS[reason].tray
-    return HEADLINES.get(reason, tray if tray is not Tray.NONE else "ACTION")
-
-
-def words_for(reason: Reason, detail: str = "", slot: SlotProperties = ANY_SLOT) -> str:
-    """Return what the person reads for `reason` in such a slot, with the particulars of this case filled in."""
-    return _said(_in_slot(reason, slot)[0], detail, slot)
-
-
-def deed_for(reason: Reason, detail: str = "", slot: SlotProperties = ANY_SLOT) -> str:
-    """Return what the hand does next in such a slot; empty when nothing is to be done."""
-    return _said(_in_slot(reason, slot)[1], detail, slot)
-
-
-def cause_of(reason: Reason, detail: str = "") -> str:
-    """Return the likely cause, with the particulars of this case filled in."""
-    return MEANINGS[reason].cause.replace("{detail}", detail or "?")
-
-
-def _in_slot(reason: Reason, slot: SlotProperties) -> tuple[str, str]:
-    """Words and deed: nobody is told to move a jumper where there is none, nor to ground what shall be free."""
-    by_hand = slot.gpio0 is Gpio0.HAND or (slot.gpio0 is None and slot.reset is not Reset.LINES)
-    words, deed = MEANINGS[reason].words, MEANINGS[reason].deed
-    match reason:
-        case Reason.NO_ANSWER if not by_hand or not slot.flashes:
-            words, deed = f"no answer: {_RESEAT}", _RESEAT
-        case Reason.NOT_IN_DOWNLOAD_MODE if not by_hand:
-            words, deed = _NO_LOADER, _RESEAT
-        case Reason.AWAITS_RUN_MODE if not by_hand:
-            words, deed = f"flashed, not tested: next, {_TEST_SLOT}", f"put the board into {_TEST_SLOT}"
-        case Reason.NEVER_STARTED if not by_hand:
-            words = "flashed, never tested: came back {detail} times"
-        case Reason.IN_DOWNLOAD_MODE if slot.gpio0 is Gpio0.ALWAYS_LOW:
-            words, deed = f"every board starts its loader here: next, {_TEST_SLOT}", f"put the board into {_TEST_SLOT}"
-        case Reason.IN_DOWNLOAD_MODE if not by_hand:
-            words, deed = "the board starts its loader: is its GPIO0 at GND? re-seat it", _RESEAT
-        case _:
-            pass
-    return words, deed
-
-
-def _said(text: str, detail: str, slot: SlotProperties) -> str:
-    """The text of one case; where the programmer stays, the hand seats a board instead of plugging one in."""
-    if slot.board_moves:
-        for plugging, seating in _SEATING:
-            text = text.replace(plugging, seating)
-    return text.replace("{detail}", detail or "?")
-
-
-_SEATING = (
-    ("re-seat the board, GPIO0 to GND, plug in again", "take the board out, GPIO0 to GND, seat it again"),
-    ("re-seat the board, plug in again", "re-seat the board"),
-    ("seat the board, plug in again", "seat the board again"),
-    ("unplug, ", "take the board out, "),
-    ("unplug", "take the board out"),
-    ("hold GPIO0 to GND and plug in again", "hold GPIO0 to GND and seat the board again"),
-    ("take GPIO0 off GND and plug in again", "take the board out, GPIO0 off GND, seat it again"),
-    ("plug in again", "seat the board again"),
-)
