@@ -35,7 +35,10 @@ LOADER_MODE = "(1,7)"
 WINBOND_1M = 0x1440EF
 PUYA_1M = 0x146085
 WINBOND_512K = 0x1340EF
+WINBOND_2M = 0x1540EF
 UNKNOWN_SIZE = 0x7F40EF
+LOSES_ABOVE_BYTES = 48 * 1024
+"""What a flash with the fault `loses_much` takes from the firmware without losing it: the usual test file, not a filling."""
 KIB = 1024
 
 
@@ -101,7 +104,11 @@ class Chip:
         self.can_run_modes = can_run_modes
         self.hung = False
         self.reset_cause = ResetCause.POWER_ON
-        self._gpio0_was_low = False
+        self.gpio0_was_low = False
+        """What GPIO0 was when EN or the supply rose last: a jumper is still there then."""
+        self.rtc_memory = b""
+        self.pwm: dict[int, tuple[int, int]] = {}
+        """Pin -> frequency in Hz and share of 1023 at which it blinks by itself; every reset ends it."""
         self._spent: set[str] = set()
 
     def fault(self, token: str) -> Fault | None:
@@ -123,16 +130,18 @@ class Chip:
         `soft_reset_hangs`, nowhere.
         """
         self.flash.board_resets()
+        self.pwm.clear()
         self.reset_cause = cause
         if cause.samples_pins:
-            self._gpio0_was_low = gpio0_low and self.fault("run_mode") is None
+            self.gpio0_was_low = gpio0_low and self.fault("run_mode") is None
+            self.rtc_memory = b""
         if self.fault("no_answer") is not None or self.fault("echo") is not None:
             return Boot(to=BootTo.NOWHERE, chatter=b"")
-        if self._gpio0_was_low and not cause.samples_pins and self.fault("soft_reset_hangs") is not None:
+        if self.gpio0_was_low and not cause.samples_pins and self.fault("soft_reset_hangs") is not None:
             # As heard from real boards (esp8266/Arduino issues 793 and 1722): two boot messages, and then nothing.
             chatter = _banner(cause, LOADER_MODE) + _banner(ResetCause.WATCHDOG, LOADER_MODE) + b"wdt reset\r\n"
             return Boot(to=BootTo.NOWHERE, chatter=chatter)
-        if self._gpio0_was_low:
+        if self.gpio0_was_low:
             return Boot(to=BootTo.LOADER, chatter=_banner(cause, LOADER_MODE))
         return self.start_flash(_banner(cause, "(3,7)"))
 
@@ -209,7 +218,8 @@ def make_chip(
     """A board with everything its faults say of silicon, flash and identity.
 
     `image` is what its flash holds from address 0 before it reaches the bench (empty: fresh from the factory); a board
-    in run mode needs one. `jedec_id` is the id of a healthy 1 MB flash; a fault may put another chip in its place.
+    in run mode needs one. `jedec_id` is the id of a healthy flash, whose top byte says its size; a fault may put another
+    chip in its place.
     """
     tokens = {fault.token: fault for fault in faults}
     flash = _flash_for(tokens, jedec_id, seed)
@@ -229,13 +239,12 @@ def make_chip(
 
 def _flash_for(tokens: dict[str, Fault], jedec_id: int, seed: int) -> NorFlash:
     """The flash chip that these faults describe."""
-    size = 1024 * KIB
-    real = size
     timing = FlashTiming()
     if "puya" in tokens or "puya_loses" in tokens:
         jedec_id, timing = PUYA_1M, PUYA_TIMING
     if "small_flash" in tokens:
-        jedec_id, size, real = WINBOND_512K, 512 * KIB, 512 * KIB
+        jedec_id = WINBOND_512K
+    size = real = 1 << (jedec_id >> 16)
     if "fake_flash" in tokens:
         real = 512 * KIB
     if "flash_unknown" in tokens:
@@ -250,8 +259,15 @@ def _flash_for(tokens: dict[str, Fault], jedec_id: int, seed: int) -> NorFlash:
         timing=timing.scaled(3.0) if "slow_flash" in tokens else timing,
         write_protected="write_protected" in tokens,
         worn="worn" in tokens,
-        forgetful="puya_loses" in tokens,
+        forgets_above_bytes=_forgets_above_bytes(tokens),
     )
+
+
+def _forgets_above_bytes(tokens: dict[str, Fault]) -> int | None:
+    """How much a firmware may write before all of it is lost at the next reset; None: as much as it likes."""
+    if "puya_loses" in tokens:
+        return 0
+    return LOSES_ABOVE_BYTES if "loses_much" in tokens else None
 
 
 def _bad_identity(variant: str, seed: int) -> tuple[bytes, dict[int, int]]:

@@ -19,6 +19,7 @@ class ArgumentKind(StrEnum):
     PERCENT = "a percentage of the write, 0 to 100"
     SLOT = "a slot label such as A2"
     VARIANT = "a variant, or nothing"
+    CHOICE = "a variant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,16 @@ _LISTED: dict[str, tuple[ArgumentKind, str]] = {
     "fake_pass": (ArgumentKind.NONE, "the REPL prints PASS without the nonce of the run"),
     "traceback": (ArgumentKind.NONE, "a check raises on the board"),
     "out_of_limits": (ArgumentKind.VARIANT, "a measurement outside its limits"),
+    "slow_clock": (ArgumentKind.NONE, "the CPU stays at 80 MHz whatever is asked for"),
+    "little_ram": (ArgumentKind.NONE, "most of the heap is not there"),
+    "loses_much": (ArgumentKind.NONE, "a flash that forgets at a reset what the firmware wrote beyond 48 KiB"),
+    "weak_radio": (ArgumentKind.NONE, "the radio hears everything 45 dB too weak"),
+    "radio_dead": (ArgumentKind.NONE, "the radio cannot be switched on"),
+    "gpio": (ArgumentKind.CHOICE, "pin and state: GPIO0 or GPIO2 tied to GND or VCC, or without its pull-up"),
+    "brownout_once": (ArgumentKind.NONE, "the board resets the first time Wi-Fi starts, and never again"),
+    "crashes_once": (ArgumentKind.NONE, "the firmware's first start ends in a watchdog reset, the next one does not"),
+    "ap_stays": (ArgumentKind.NONE, "the access point is on again after every restart"),
+    "forgets_network": (ArgumentKind.NONE, "credentials of a network are not kept"),
     "swapped": (ArgumentKind.NONE, "another board answers in run mode"),
     "bad_mac": (ArgumentKind.VARIANT, "no valid MAC: zero, or with @blank, @ff, @multicast, @oui those"),
     "wrong_chip": (ArgumentKind.NONE, "an ESP32 sits in the slot"),
@@ -108,6 +119,7 @@ FAULT_TOKENS: dict[str, str] = {token: description for token, (_, description) i
 _VARIANTS: dict[str, tuple[str, ...]] = {
     "flash_dead": ("ffffff", "000000"),
     "bad_mac": ("zero", "blank", "ff", "multicast", "oui"),
+    "gpio": ("0low", "0high", "0floating", "2low", "2high", "2floating"),
 }
 _SLOT = re.compile(r"[A-Z][1-9][0-9]?")
 
@@ -153,7 +165,7 @@ def _suits(token: str, kind: ArgumentKind, argument: str) -> bool:
             return number is not None and 0 <= number <= 100  # noqa: PLR2004 - per cent
         case ArgumentKind.SLOT:
             return _SLOT.fullmatch(argument) is not None
-        case ArgumentKind.VARIANT:
+        case ArgumentKind.VARIANT | ArgumentKind.CHOICE:
             return argument in _VARIANTS[token] if token in _VARIANTS else argument != ""
         case ArgumentKind.NONE:
             return False

@@ -13,18 +13,20 @@ import shutil
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from station.bench.chip import Chip, ResetCause
 from station.bench.image import FirmwareDescription, describe_image
 from station.bench.interpreter import FASTEST_BYTE_S, HOST_MJS, WIRE_BYTE_S, Hardware, Interpreter
-from station.bench.peripherals import Peripherals
+from station.bench.peripherals import AIR, AccessPoint, Peripherals
 from station.bench.programmer import RunningFirmware
 from station.errors import ConfigurationError
 
 FIRMWARE_BAUD = 115200
+UART_TX = 1
+"""The pin at which a board speaks."""
 OLDEST_NODE = 16
 VENDOR = HOST_MJS.parent / "vendor"
 VENDOR_FILES = ("micropython.mjs", "micropython.wasm")
@@ -44,11 +46,12 @@ class MicroPythonHost:
     """Starts the firmware of any number of boards; `boot` is the bench's `BootFirmware`.
 
     `pace` scales time as everywhere on the bench (0: as fast as possible). `start()` looks for what is needed and tells
-    what is missing; nothing runs until a board boots. After `close()` no process is left.
+    what is missing; nothing runs until a board boots. After `close()` no process is left. `air` is what every board hears.
     """
 
-    def __init__(self, *, pace: float) -> None:
+    def __init__(self, *, pace: float, air: Sequence[AccessPoint] = AIR) -> None:
         self._pace = pace
+        self._air = air
         self._node: list[str] | None = None
         self._processes: list[subprocess.Popen[bytes]] = []
         self._running: weakref.WeakSet[_RealFirmware] = weakref.WeakSet()
@@ -76,12 +79,16 @@ class MicroPythonHost:
         if chip.fault("boot_loop") is not None:
             interval_s = max(LEAST_BOOT_LOOP_S, BOOT_LOOP_S * self._pace)
             return _BootLoop(emit, on_reset, banner=banner, interval_s=interval_s)
+        if chip.fault("crashes_once") is not None and not chip.spent("crashes_once"):
+            chip.spend("crashes_once")
+            return _BootLoop(emit, on_reset, banner=banner, interval_s=LEAST_BOOT_LOOP_S)
         if chip.fault("repl_silent") is not None:
             return _Mute(emit, banner)
         if chip.fault("repl_garbage") is not None:
             return _Babbler(emit, banner=banner, pace=self._pace, seed=chip.mac.hex())
         start = partial(Interpreter, node=self._node, pace=self._pace, keep=self._keep)
-        firmware = _RealFirmware(Peripherals(chip, image, pace=self._pace, reset=on_reset), emit, on_reset, start)
+        hardware = Peripherals(chip, image, pace=self._pace, reset=on_reset, air=self._air)
+        firmware = _RealFirmware(hardware, _while_tx_is_a_uart(chip, emit), on_reset, start)
         self._running.add(firmware)
         return firmware
 
@@ -199,6 +206,16 @@ class _Babbler:
         self._left_bytes -= GARBAGE_CHUNK_BYTES
         if self._left_bytes > 0:
             self._timer = asyncio.get_running_loop().call_later(self._interval_s, self._babble)
+
+
+def _while_tx_is_a_uart(chip: Chip, emit: Emit) -> Emit:
+    """Send what the firmware says, unless it made a blinking pin of the UART's TX."""
+
+    def send(data: bytes) -> None:
+        if UART_TX not in chip.pwm:
+            emit(data)
+
+    return send
 
 
 def find_node() -> list[str]:

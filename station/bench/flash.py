@@ -70,7 +70,7 @@ class NorFlash:
         timing: FlashTiming | None = None,
         write_protected: bool = False,
         worn: bool = False,
-        forgetful: bool = False,
+        forgets_above_bytes: int | None = None,
     ) -> None:
         self.size_bytes = size_bytes
         self.real_size_bytes = size_bytes if real_size_bytes is None else real_size_bytes
@@ -79,12 +79,13 @@ class NorFlash:
         self.jedec_id = jedec_id
         self.timing = FlashTiming() if timing is None else timing
         self.write_protected = write_protected
-        self.forgetful = forgetful
+        self.forgets_above_bytes = forgets_above_bytes
         self.data = bytearray(b"\xff" * self.real_size_bytes)
         self.status = STATUS_BLOCK_PROTECT | STATUS_LOCKED if write_protected else 0
         self.erases = 0
         self.programs = 0
-        self._before_firmware: bytes | None = None
+        self._remembered: bytes | None = None
+        self._firmware_may_write_bytes: int | None = None
         self._stuck_low = self._wear(seed) if worn else {}
         self._apply_wear(0, self.real_size_bytes)
 
@@ -104,6 +105,7 @@ class NorFlash:
         """Clear the bits that are 0 in `data`, page by page; a bit that is 0 stays 0. Returns seconds."""
         pages = _pages(address, len(data))
         self.programs += pages
+        self._notice_writing(len(data))
         if not (self.dead or self._protects(address, len(data))):
             taken = 0
             for start, stop in self._spans(address, len(data)):
@@ -138,15 +140,24 @@ class NorFlash:
         return table[address : address + length].ljust(length, b"\xff")
 
     def firmware_starts(self) -> None:
-        """The firmware runs from here on: a forgetful part will lose what it now writes."""
-        if self.forgetful:
-            self._before_firmware = bytes(self.data)
+        """The firmware runs from here on: of what it now writes, a forgetful part keeps no more than so much."""
+        self._firmware_may_write_bytes = self.forgets_above_bytes
+        self._remembered = None
+        self._notice_writing(0)
 
     def board_resets(self) -> None:
-        """The board resets, or its firmware does: a forgetful part loses what was written since the firmware started."""
-        if self._before_firmware is not None:
-            self.data[:] = self._before_firmware
-            self._before_firmware = None
+        """The board resets, or its firmware does: a forgetful part loses what the firmware wrote beyond what it keeps."""
+        if self._remembered is not None:
+            self.data[:] = self._remembered
+        self._remembered = self._firmware_may_write_bytes = None
+
+    def _notice_writing(self, length: int) -> None:
+        """A forgetful part remembers what it is like before the first byte too many."""
+        if self._firmware_may_write_bytes is None or self._remembered is not None:
+            return
+        self._firmware_may_write_bytes -= length
+        if self._firmware_may_write_bytes <= 0:
+            self._remembered = bytes(self.data)
 
     def _erase(self, start: int, length: int, duration_s: float) -> float:
         """Set a range that does not wrap to ones."""

@@ -7,7 +7,7 @@ caller to play.
 
 import errno
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from station.bench.chip import Chip, ResetCause
@@ -25,6 +25,17 @@ SETTINGS_FROM_END_BYTES = 0x3000
 """The SDK keeps its Wi-Fi settings in the third sector from the end."""
 SETTINGS_MAGIC = b"SDK\0"
 MAX_TRANSFER_BYTES = 16384
+LITTLE_HEAP_LOST_BYTES = 30_000
+WEAKER_DB = 45
+AccessPoint = tuple[str, str, int, int, int, str | None]
+"""Name, BSSID in hex, channel, dBm, security, and the key (None: any will do)."""
+AIR: tuple[AccessPoint, ...] = (
+    ("bench", "020000000001", 6, -48, 3, "bench-key"),
+    ("workshop", "020000000002", 1, -63, 4, None),
+    ("MicroPython-0badc0", "020000000003", 1, -71, 4, None),
+)
+"""The access points around the bench, unless somebody says otherwise."""
+PULLED_UP_PINS = (0, 2)
 _SDK_REASONS = {
     ResetCause.POWER_ON: 0,
     ResetCause.EXTERNAL: 6,
@@ -47,17 +58,24 @@ class Peripherals:
     """The hardware of one board, from one start of its firmware to its end.
 
     `reset` is called with the cause when the program asks for a reset or brings one about; `pace` scales the bench's
-    own waits.
+    own waits; `air` is what is there to be heard.
     """
 
     def __init__(
-        self, chip: Chip, firmware: FirmwareDescription, *, pace: float, reset: Callable[[ResetCause], None]
+        self,
+        chip: Chip,
+        firmware: FirmwareDescription,
+        *,
+        pace: float,
+        reset: Callable[[ResetCause], None],
+        air: Sequence[AccessPoint] = AIR,
     ) -> None:
         self._chip = chip
         self._flash = chip.flash
         self._firmware = firmware
         self._pace = pace
         self._reset = reset
+        self._around = air
         self._busy_s = 0.0
         self._was_reset = False
         start, sectors = firmware.filesystem_sectors or (0, 0)
@@ -82,6 +100,11 @@ class Peripherals:
             "filesystem": self._firmware.filesystem_sectors,
             "reset_cause": _SDK_REASONS[self._chip.reset_cause],
             "frequency": None if self._chip.fault("traceback") is not None else frequency,
+            "clock_stuck": self._chip.fault("slow_clock") is not None,
+            "heap_lost": LITTLE_HEAP_LOST_BYTES if self._chip.fault("little_ram") is not None else 0,
+            "radio_dead": self._chip.fault("radio_dead") is not None,
+            "air": self._air(),
+            "pins": self._pins(),
             "fake_pass": self._chip.fault("fake_pass") is not None,
             "always_corrupt": self._chip.fault("fs_corrupt") is not None,
             "corrupt_interval_ms": round(max(LEAST_INTERVAL_S, CORRUPT_INTERVAL_S * self._pace) * 1000),
@@ -111,6 +134,10 @@ class Peripherals:
             "radio.settings": self._read_settings,
             "radio.keep": self._write_settings,
             "radio.start": self._start_radio,
+            "rtc.read": lambda: self._chip.rtc_memory,
+            "rtc.write": self._write_rtc,
+            "pwm.set": self._set_pwm,
+            "pwm.end": lambda pin: self._chip.pwm.pop(pin, None) and None,
             "board.reset": lambda: self._end(ResetCause.SOFTWARE),
             "board.soft_reset": self._soft_reset,
             "file.open": files.open,
@@ -147,8 +174,36 @@ class Peripherals:
         found = check_trailer(self._flash.read(0, MIB + TRAILER_BYTES))
         return [found.length_bytes, found.digest.hex() if found.digest else None, found.holds]
 
+    def _air(self) -> list[AccessPoint]:
+        """What this board hears; an antenna that is torn off hears a little of it."""
+        less = WEAKER_DB if self._chip.fault("weak_radio") is not None else 0
+        return [
+            (name, bssid, channel, rssi - less, security, key)
+            for name, bssid, channel, rssi, security, key in self._around
+        ]
+
+    def _pins(self) -> dict[str, tuple[int | None, bool]]:
+        """By pin: the level that it is tied to (None: to nothing), and whether a resistor pulls it up."""
+        pins: dict[str, tuple[int | None, bool]] = {str(pin): (None, True) for pin in PULLED_UP_PINS}
+        if self._chip.gpio0_was_low:
+            pins["0"] = (0, False)
+        fault = self._chip.fault("gpio")
+        if fault is not None and fault.argument is not None:
+            levels: dict[str, int | None] = {"low": 0, "high": 1, "floating": None}
+            pins[fault.argument[0]] = (levels[fault.argument[1:]], False)
+        return pins
+
+    def _write_rtc(self, data: str) -> None:
+        self._chip.rtc_memory = bytes.fromhex(data)
+
+    def _set_pwm(self, pin: int, frequency_hz: int, share: int) -> None:
+        self._chip.pwm[pin] = frequency_hz, share
+
     def _start_radio(self) -> None:
         if self._chip.fault("brownout_wifi") is not None:
+            self._end(ResetCause.BROWNOUT)
+        elif self._chip.fault("brownout_once") is not None and not self._chip.spent("brownout_once"):
+            self._chip.spend("brownout_once")
             self._end(ResetCause.BROWNOUT)
 
     def _end(self, cause: ResetCause) -> None:
@@ -185,9 +240,13 @@ class Peripherals:
     def _default_settings(self) -> dict[str, object]:
         ssid = f"ESP_{access_point_mac(self._chip.mac)[3:].hex().upper()}"
         access_point = {"ap_active": True, "ap_ssid": ssid, "ap_key": "", "ap_security": 0, "ap_channel": 1}
-        return access_point | {"ap_hidden": False, "sta_active": False, "sta_ssid": ""}
+        return access_point | {"ap_hidden": False, "sta_active": False, "sta_ssid": "", "sta_key": ""}
 
     def _write_settings(self, settings: dict[str, object]) -> None:
+        if self._chip.fault("ap_stays") is not None:
+            settings |= {"ap_active": True}
+        if self._chip.fault("forgets_network") is not None:
+            settings |= {"sta_ssid": "", "sta_key": ""}
         raw = json.dumps(settings).encode()
         if len(raw) > SECTOR_BYTES - 6:
             raise OSError(errno.EINVAL, "settings too long")

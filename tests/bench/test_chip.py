@@ -16,6 +16,7 @@ EXAMPLES = {
     "unplug": "unplug@30",
     "removed": "removed@30",
     "reset": "reset@60",
+    "gpio": "gpio@2floating",
     "twin_chip_id": "twin_chip_id@A2",
     "duplicate_mac": "duplicate_mac@B1",
 }

@@ -117,13 +117,26 @@ def test_worn_bits_survive_every_erase() -> None:
 
 def test_a_forgetful_flash_loses_what_the_firmware_wrote() -> None:
     """At the reset everything is as it was when the firmware started; what a loader wrote before stays."""
-    chip = flash(forgetful=True)
+    chip = flash(forgets_above_bytes=0)
     chip.program(0, b"image")
     chip.firmware_starts()
     chip.program(SECTOR_BYTES, b"file")
     chip.board_resets()
     assert chip.read(0, 5) == b"image"
     assert chip.read(SECTOR_BYTES, 4) == b"\xff" * 4
+
+
+def test_a_flash_that_loses_much_keeps_the_first_of_what_the_firmware_wrote() -> None:
+    """What came before the limit is there after the reset, what came after it is not; a loader's writes never count."""
+    chip = flash(forgets_above_bytes=8)
+    chip.program(0, b"a long image")
+    chip.firmware_starts()
+    chip.program(SECTOR_BYTES, b"first")
+    chip.program(2 * SECTOR_BYTES, b"second")
+    chip.board_resets()
+    assert chip.read(0, 12) == b"a long image"
+    assert chip.read(SECTOR_BYTES, 5) == b"first"
+    assert chip.read(2 * SECTOR_BYTES, 6) == b"\xff" * 6
 
 
 def test_sfdp_names_vendor_and_density() -> None:

@@ -11,7 +11,7 @@ const CHECK_MS = 5;
 const TRACE = '  File "';
 
 // What is C on a chip leaves no line in a traceback; the start-up scripts do.
-export const HIDDEN = /^  File "(_files|_gc|_link|_sys|esp|machine|network)\.py", line /;
+export const HIDDEN = /^  File "(_files|_gc|_link|_sys|esp|machine|network|webrepl)\.py", line /;
 
 // The interpreter and where its REPL is: `mode` is "friendly" or "raw", `inScripts` that the board's own scripts run,
 // `swallowed` a text of the REPL that is not to be seen the next time.

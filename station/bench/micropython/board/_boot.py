@@ -51,7 +51,7 @@ def _urandom(length):
 
 
 def _install():
-    for name in ("esp", "machine", "network"):
+    for name in ("esp", "machine", "network", "webrepl"):
         __import__(name)  # a program's own import finds them loaded
     time.sleep, time.sleep_ms, time.sleep_us = _sleep, _host.sleep, _sleep_us
     builtins.input = _input

@@ -8,6 +8,8 @@ from gc import *  # noqa: F403 - the rest of the module
 from gc import collect as _collect
 from gc import mem_alloc as _mem_alloc
 
+from _link import facts
+
 HEAP_BYTES = 37_952
 """The heap of the ESP8266 port: 38 KiB less the collector's tables."""
 BOOTED_BYTES = 1_680
@@ -44,7 +46,7 @@ def collect():
 def mem_free():
     """Free bytes, as the collector of a chip would leave them; never less than a program needs to say so."""
     used = max(0, _mem_alloc() - _base - _collected)
-    return max(LEAST_FREE_BYTES, HEAP_BYTES - BOOTED_BYTES - used)
+    return max(LEAST_FREE_BYTES, HEAP_BYTES - facts["heap_lost"] - BOOTED_BYTES - used)
 
 
 def mem_alloc():

@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-"""The machine module of an ESP8266: identity, clock, resets and pins.
+"""The machine module of an ESP8266: identity, clock, resets, pins and the memory that outlives a reset.
 
 Runs inside MicroPython. A reset ends this interpreter: the call does not come back.
 """
@@ -28,7 +28,8 @@ def freq(hz=None):
         return _freq
     if hz // _MHZ not in (80, 160):
         raise ValueError("frequency can only be either 80Mhz or 160MHz")
-    _freq = hz // _MHZ * _MHZ
+    if not facts["clock_stuck"]:
+        _freq = hz // _MHZ * _MHZ
     return None
 
 
@@ -82,7 +83,7 @@ def enable_irq(state=0):
 
 
 class Pin:
-    """A pin with nothing connected: an input reads its pull, an output what was last written."""
+    """A pin and what the board has soldered to it: a pull-up, GND, VCC, or nothing."""
 
     IN = 0
     OUT = 1
@@ -90,7 +91,9 @@ class Pin:
     PULL_UP = 1
     IRQ_RISING = 1
     IRQ_FALLING = 2
-    _levels = {}
+    _modes = {}
+    _pulls = {}
+    _driven = {}
 
     def __init__(self, number, mode=-1, pull=-1, *, value=None):
         if not isinstance(number, int) or not 0 <= number <= 16:
@@ -100,17 +103,28 @@ class Pin:
 
     def init(self, mode=-1, pull=-1, *, value=None):
         """Set mode, pull and value."""
+        if mode != -1:
+            self._modes[self._number] = mode
+        if pull != -1:
+            self._pulls[self._number] = pull == self.PULL_UP
         if value is not None:
             self.value(value)
-        elif self._number not in self._levels:
-            self._levels[self._number] = 1 if pull == self.PULL_UP or self._number in (0, 1, 2, 3) else 0
 
     def value(self, level=None):
         """Read or write the level."""
-        if level is None:
-            return self._levels.get(self._number, 0)
-        self._levels[self._number] = 1 if level else 0
-        return None
+        number = self._number
+        if level is not None:
+            self._driven[number] = 1 if level else 0
+            return None
+        tied, pulled = facts["pins"].get(str(number), (None, False))
+        driven = self._driven.get(number, 0)
+        drives = self._modes.get(number) == self.OUT or (self._modes.get(number) == self.OPEN_DRAIN and not driven)
+        if tied is not None:
+            return tied
+        if drives:
+            return driven
+        # What nothing drives and nothing pulls keeps the charge of what was there before.
+        return 1 if pulled or self._pulls.get(number) else driven
 
     __call__ = value
 
@@ -127,6 +141,59 @@ class Pin:
 
     def __repr__(self):
         return f"Pin({self._number})"
+
+
+class PWM:
+    """A pin that blinks by itself, also when no program runs; all pins have one rate, as on the chip."""
+
+    _rate = 500
+    _shares = {}
+
+    def __init__(self, pin, *, freq=-1, duty=-1):
+        self._pin = pin._number  # noqa: SLF001 - of this module
+        if self._pin > 15:
+            raise ValueError("invalid pin")
+        self._shares[self._pin] = self._shares.get(self._pin, 0)
+        self.init(freq=freq, duty=duty)
+
+    def init(self, *, freq=-1, duty=-1):
+        """Set rate and share."""
+        if freq != -1:
+            PWM._rate = min(1000, max(1, freq))
+        if duty != -1:
+            self._shares[self._pin] = min(1023, max(0, duty))
+        for pin, share in self._shares.items():
+            call("pwm.set", pin, PWM._rate, share)
+
+    def freq(self, hz=None):
+        """The rate in Hz, 1 to 1000."""
+        return PWM._rate if hz is None else self.init(freq=hz)
+
+    def duty(self, share=None):
+        """The share of time at high level, 0 to 1023."""
+        return self._shares[self._pin] if share is None else self.init(duty=share)
+
+    def deinit(self):
+        """Leave the pin alone."""
+        self._shares.pop(self._pin, None)
+        call("pwm.end", self._pin)
+
+
+class RTC:
+    """The clock's memory: 492 bytes that outlive every reset but that of the supply and of EN."""
+
+    def __init__(self, id=0):
+        if id:
+            raise ValueError("invalid RTC")
+
+    def memory(self, data=None):
+        """Read it, or write it."""
+        if data is None:
+            return bytes.fromhex(call("rtc.read"))
+        if len(data) > 492:
+            raise ValueError("buffer too long")
+        call("rtc.write", bytes(data).hex())
+        return None
 
 
 class ADC:

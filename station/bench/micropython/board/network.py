@@ -2,7 +2,8 @@
 """Wi-Fi of the virtual board: two interfaces whose settings the SDK keeps in the flash, and a neighbourhood to scan.
 
 Runs inside MicroPython. No radio is emulated: a scan always finds the same networks, a connection succeeds when the
-network is one of them. The interfaces' states survive a reset, as on a chip.
+network is one of them and the key is its own. Switches and credentials survive a reset, and a known network is joined by
+itself, as on a chip.
 """
 
 from _link import call, facts
@@ -24,14 +25,15 @@ MODE_11B = 1
 MODE_11G = 2
 MODE_11N = 3
 
-_NEIGHBOURS = (
-    (b"bench", b"\x02\x00\x00\x00\x00\x01", 6, -48, AUTH_WPA2_PSK, False),
-    (b"workshop", b"\x02\x00\x00\x00\x00\x02", 1, -63, AUTH_WPA_WPA2_PSK, False),
-    (b"MicroPython-0badc0", b"\x02\x00\x00\x00\x00\x03", 1, -71, AUTH_WPA_WPA2_PSK, False),
-)
+_on_the_air = [
+    (name.encode(), bytes.fromhex(bssid), channel, rssi, security, False)
+    for name, bssid, channel, rssi, security, _ in facts["air"]
+]
+_keys = {name: key for name, _, _, _, _, key in facts["air"]}
 _settings = call("radio.settings")
 _names = {"essid": "ssid", "authmode": "security", "password": "key"}
 _hostname = "mpy-esp8266"
+_connection = {"status": STAT_IDLE}
 
 
 def _keep(name, value):
@@ -56,7 +58,6 @@ class WLAN:
             raise ValueError
         self._is_ap = interface == AP_IF
         self._active = "ap_active" if self._is_ap else "sta_active"
-        self._status = STAT_IDLE
 
     def active(self, on=None):
         """Whether the interface is up; switches it."""
@@ -64,6 +65,8 @@ class WLAN:
             return _settings[self._active]
         if on:
             call("radio.start")
+            if facts["radio_dead"]:
+                return None
         _keep(self._active, bool(on))
         return None
 
@@ -108,30 +111,39 @@ class WLAN:
         self._needs_station()
         if not self.active():
             raise OSError("STA must be active")
-        return list(_NEIGHBOURS)
+        return list(_on_the_air)
 
     def connect(self, ssid=None, key=None, *, bssid=None):
         """Join a network; it succeeds at once or never."""
         self._needs_station()
         if ssid is not None:
             _keep("sta_ssid", ssid.decode() if isinstance(ssid, bytes) else ssid)
-        known = _settings["sta_ssid"] in [name.decode() for name, *_ in _NEIGHBOURS]
-        self._status = STAT_GOT_IP if known and self.active() else STAT_NO_AP_FOUND
+            _keep("sta_key", (key.decode() if isinstance(key, bytes) else key) or "")
+        self.join()
+
+    def join(self):
+        """Join the network that is kept in the flash; what the SDK does at its start too."""
+        if not self.active() or _settings["sta_ssid"] not in _keys:
+            _connection["status"] = STAT_NO_AP_FOUND
+        elif _keys[_settings["sta_ssid"]] not in (None, _settings["sta_key"]):
+            _connection["status"] = STAT_WRONG_PASSWORD
+        else:
+            _connection["status"] = STAT_GOT_IP
 
     def disconnect(self):
         """Leave the network."""
         self._needs_station()
-        self._status = STAT_IDLE
+        _connection["status"] = STAT_IDLE
 
     def isconnected(self):
         """Whether there is a connection with an address."""
-        return self._status == STAT_GOT_IP
+        return self.active() and _connection["status"] == STAT_GOT_IP
 
     def status(self, name=None):
         """The state of the connection, or its RSSI."""
         if name == "rssi":
-            return _NEIGHBOURS[0][3] if self.isconnected() else 31
-        return -1 if self._is_ap else self._status
+            return _on_the_air[0][3] if self.isconnected() else 31
+        return -1 if self._is_ap else _connection["status"]
 
     def ifconfig(self, values=None):
         """Address, mask, gateway and name server."""
@@ -142,7 +154,8 @@ class WLAN:
         return ("0.0.0.0", "0.0.0.0", "0.0.0.0", "0.0.0.0")
 
 
-_interfaces = (WLAN(STA_IF), WLAN(AP_IF))
+if _settings["sta_active"] and _settings["sta_ssid"]:
+    WLAN(STA_IF).join()
 
 
 def hostname(name=None):
