@@ -14,14 +14,16 @@ from sqlalchemy import ColumnElement, Connection, select
 from station.adapters.records import jobs
 from station.adapters.records.board_key import parse_board_key
 from station.adapters.records.boards import known_board, macs_of
+from station.adapters.records.number_report import numbers_of
 from station.adapters.records.pending import waiting
 from station.adapters.records.report import JOBS, Report, format_time, job_row, reading, report_of_jobs
 from station.adapters.records.schema import board_event, job, recipe, visit
 from station.model import KnownBoard, PendingJob, format_chip_id
 from station.reasons import Reason, words_for
 
-_EVENT_COLUMNS = ("happened_at", "mac", "event", "flash_id", "person", "reason")
+_EVENT_COLUMNS = ("happened_at", "mac", "event", "flash_id", "reason_code", "person", "reason")
 _FINDING_COLUMNS = ("plugged_at", "slot", "finding", "detail", "visit")
+_NUMBER_COLUMNS = ("pool", "number", "state", "label")
 _PENDING_COLUMNS = (
     "age_s",
     "mac",
@@ -52,6 +54,8 @@ class BoardHistory:
     """What people said, oldest first."""
     findings: Report
     """The visits that ended without a job but knew whose board it was, oldest first."""
+    numbers: Report
+    """The serial numbers and rows of tables that are this board's."""
 
 
 def board_histories(url: str, mac_or_chip_id: str) -> tuple[BoardHistory, ...]:
@@ -118,6 +122,7 @@ def _history(connection: Connection, mac: str) -> BoardHistory:
         jobs=report_of_jobs(detailed(connection, _of_board(mac, ()))),
         events=Report(columns=_EVENT_COLUMNS, rows=_events(connection, (mac,))),
         findings=Report(columns=_FINDING_COLUMNS, narrow=_FINDING_COLUMNS[:-1], rows=tuple(findings)),
+        numbers=Report(columns=_NUMBER_COLUMNS, rows=numbers_of(connection, mac)),
     )
 
 
@@ -137,6 +142,7 @@ def detailed(connection: Connection, wanted: ColumnElement[bool]) -> tuple[dict[
                 {"name": m.name, "value": m.value, "unit": m.unit, "low": m.low, "high": m.high, "within": m.within}
                 for m in detail.measurements
             ],
+            "values": dict(detail.values),
         }
         for row, detail in zip(found, details, strict=True)
     )
@@ -150,6 +156,7 @@ def _events(connection: Connection, macs: tuple[str, ...]) -> tuple[dict[str, An
             "mac": row.mac,
             "event": row.event,
             "flash_id": None if row.flash_id is None else f"{row.flash_id:#08x}",
+            "reason_code": row.reason_code,
             "person": row.person,
             "reason": row.reason,
         }

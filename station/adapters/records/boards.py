@@ -35,6 +35,7 @@ class BoardEvent(StrEnum):
     MARK_GOLDEN = "mark_golden"
     MARK_RED = "mark_red"
     MARK_RETURNED = "mark_returned"
+    MARK_SCRAPPED = "mark_scrapped"
     UNMARK = "unmark"
     """None of the marks holds any more."""
     REWORK_OPEN = "rework_open"
@@ -48,6 +49,7 @@ _MARKS = {
     BoardEvent.MARK_GOLDEN: BoardMark.GOLDEN,
     BoardEvent.MARK_RED: BoardMark.RED,
     BoardEvent.MARK_RETURNED: BoardMark.RETURNED,
+    BoardEvent.MARK_SCRAPPED: BoardMark.SCRAPPED,
 }
 
 
@@ -62,6 +64,8 @@ class BoardEventRow:
     reason: str
     flash_id: int | None = None
     """The JEDEC id that is accepted; None for every other event."""
+    reason_code: str = ""
+    """Of a board that is marked red: what it fails with, as `station.proving.enrolment` takes it."""
 
 
 def known_board(connection: Connection, mac: str) -> KnownBoard | None:
@@ -87,6 +91,7 @@ def known_board(connection: Connection, mac: str) -> KnownBoard | None:
             marks=_marks(events),
             rework_open=_rework_is_open(events, jobs),
             accepted_flash_ids=frozenset(e.flash_id for e in events if e.event == BoardEvent.ACCEPT_FLASH),
+            enrolled=_enrolled(events),
         )
 
 
@@ -105,6 +110,7 @@ def add_event(connection: Connection, row: BoardEventRow, now: datetime) -> None
         flash_id=row.flash_id,
         person=row.person,
         reason=row.reason,
+        reason_code=row.reason_code,
         happened_at=now,
         job_sequence=connection.execute(select(func.max(job.c.sequence))).scalar() or 0,
     )
@@ -186,6 +192,11 @@ def _marks(events: Sequence[AnyRow]) -> frozenset[BoardMark]:
         elif event in _MARKS:
             marks |= {_MARKS[event]}
     return marks
+
+
+def _enrolled(events: Sequence[AnyRow]) -> str:
+    """What the last mark as red says."""
+    return next((row.reason_code for row in reversed(events) if row.event == BoardEvent.MARK_RED), "")
 
 
 def _rework_is_open(events: Sequence[AnyRow], jobs: Sequence[AnyRow]) -> bool:

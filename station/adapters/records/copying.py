@@ -37,10 +37,12 @@ _GOES_WITH = (
     ("job_visit", "job_id", "job", "id"),
     ("phase", "job_id", "job", "id"),
     ("measurement", "job_id", "job", "id"),
+    ("job_value", "job_id", "job", "id"),
+    ("serial_number", "job_id", "job", "id"),
     ("lot_event", "lot_id", "lot", "id"),
     ("board_event", "mac", "board", "mac"),
 )
-_WORK_OF_PEOPLE = ("job", "visit", "board", "board_event", "reject")
+_WORK_OF_PEOPLE = ("job", "visit", "board", "board_event", "reject", "serial_range")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

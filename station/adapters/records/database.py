@@ -21,7 +21,7 @@ from typing import Self, TypeVar
 import uuid_utils
 from sqlalchemy import Connection, Engine, insert, select, update
 
-from station.adapters.records import boards, jobs, lots, migrate, pending, visits
+from station.adapters.records import boards, high_water, jobs, layouts, lots, migrate, numbers, pending, visits
 from station.adapters.records.boards import BoardEventRow
 from station.adapters.records.engine import (
     database_file,
@@ -31,11 +31,17 @@ from station.adapters.records.engine import (
     unwritable_is_named,
     writing,
 )
+from station.adapters.records.labels import LabelBook
+from station.adapters.records.layouts import LearnedLayout
 from station.adapters.records.lock import StationLock
 from station.adapters.records.lots import LotRequest, RecipeRow, RejectRow
+from station.adapters.records.number_book import NumberBook
+from station.adapters.records.proving import ProofBook
 from station.adapters.records.schema import heartbeat, job
+from station.adapters.records.shelf import Shelf
 from station.adapters.records.visits import VisitRow
 from station.errors import RecordsUnwritable
+from station.layouts import Layout
 from station.model import CommittedJob, JobEnd, JobStart, KnownBoard, Lot, LotState, PendingJob, Plug, VisitEnd
 
 MINIMUM_FREE_BYTES = 16 << 20
@@ -72,6 +78,15 @@ class Database:
         self._file_identity = _identity_of(self._file)
         self._lane = ThreadPoolExecutor(max_workers=1, thread_name_prefix="records")
         self._lock = StationLock(self._file) if lock is None else lock
+        self.shelf = Shelf(read=self._read, write=self._write, now=now, new_id=new_id)
+        """The recipe bundles, and the lots that succeed one another."""
+        self.proofs = ProofBook(self._read, self._write, now)
+        """What slots have proven, and what was said about slots."""
+        file = high_water.numbers_file(self._file)
+        self.numbers = NumberBook(read=self._read, write=self._write, file=file, station_id=station_id, now=now)
+        """The serial numbers of this station."""
+        self.labels = LabelBook(read=self._read, write=self._write, now=now, new_id=new_id)
+        """The labels of boards that passed."""
 
     @classmethod
     def open(
@@ -180,6 +195,10 @@ class Database:
         """Return how many modules a person booked out of this lot by hand."""
         return self._read(lambda connection: lots.rejected(connection, lot_id))
 
+    def numbers_left(self) -> dict[str, int]:
+        """Return pool -> how many serial numbers this station can still hand out."""
+        return self.numbers.left()
+
     def begin_job(self, start: JobStart) -> None:
         """Write board and job row, running, durable; raises LookupError for a visit that was never begun."""
         self._write(lambda connection: jobs.begin(connection, start))
@@ -191,7 +210,15 @@ class Database:
         later visit of a pending job carries what that visit did; it is added. A job that touched flash closes older ones
         that wait for the same board: what they flashed is gone. Raises LookupError for an unknown job.
         """
-        self._write(lambda connection: jobs.finish(connection, job_id, end))
+
+        def finish(connection: Connection) -> None:
+            if jobs.finish(connection, job_id, end):
+                numbers.put_values(connection, job_id, end.values)
+                # A number is confirmed by the very commit that makes the light green.
+                self.numbers.ledger(connection).settle(job_id, end)
+                self.labels.job_ended(connection, job_id, end)
+
+        self._write(finish)
         wanted = select(job.c.id).where(job.c.id == job_id)
         found = self._read(lambda connection: jobs.committed(connection, wanted))
         if not found:
@@ -205,6 +232,26 @@ class Database:
         """
         self._lock.take()
         return self._write(lambda connection: jobs.abort_running(connection, now))
+
+    def known_layout(self, firmware_sha256: str, flash_bytes: int) -> Layout | None:
+        """Return where this image has its filesystem on a flash of this size; None when no board showed it yet."""
+        return self._read(lambda connection: layouts.known(connection, firmware_sha256, flash_bytes))
+
+    def learn_layout(self, firmware_sha256: str, flash_bytes: int, layout: Layout) -> None:
+        """Keep what a board that passed showed; what is known already stays."""
+        now = self._now()
+        self._write(lambda connection: layouts.learn(connection, firmware_sha256, flash_bytes, layout, now))
+
+    def layouts(self) -> tuple[LearnedLayout, ...]:
+        """Return every layout that is believed, newest first, then those that a person had forgotten, likewise."""
+        return self._read(layouts.learned)
+
+    def forget_layouts(self, key: str, *, person: str, reason: str) -> int:
+        """Forget the layouts of the image whose sha256 begins with `key`; return how many. Raises `ConfigurationError`."""
+        now = self._now()
+        return self._write(
+            lambda connection: layouts.forget(connection, key, person=person, reason=reason, now=now, new_id=new_id)
+        )
 
     def jobs(self, limit: int) -> tuple[CommittedJob, ...]:
         """Return the `limit` jobs begun last, newest first."""
@@ -225,6 +272,10 @@ class Database:
         now, lot_id = self._now(), new_id()
         return self._write(lambda connection: lots.standing(connection, request, lot_id, now))
 
+    def known_standing_lot(self, request: LotRequest) -> Lot | None:
+        """Return the standing lot of this recipe, product and supplier batch; None when there is none that is not closed."""
+        return self._read(lambda connection: lots.known_standing(connection, request))
+
     def open_lot(self, request: LotRequest) -> Lot:
         """Open a lot by hand, or the paused one of the same work order again; raises `ConfigurationError`."""
         now, lot_id = self._now(), new_id()
@@ -239,6 +290,10 @@ class Database:
         """Close a lot for ever; raises `ConfigurationError` for an unknown one."""
         now = self._now()
         return self._write(lambda connection: lots.change(connection, lot_id, LotState.CLOSED, person, now))
+
+    def lot(self, lot_id: str) -> Lot | None:
+        """Return a lot as it is now; None when there is no such lot."""
+        return self._read(lambda connection: lots.one(connection, lot_id))
 
     def current_lot(self) -> Lot | None:
         """Return the lot opened by hand that is not closed, be it open or paused; standing lots are not looked at."""

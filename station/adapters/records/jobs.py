@@ -17,6 +17,7 @@ from typing import Any, cast
 from sqlalchemy import Connection, Row, Select, Table, func, insert, select, update
 
 from station.adapters.records.schema import board, job, job_visit, measurement, phase, storable, visit
+from station.adapters.records.schema_numbers import job_value
 from station.errors import RecordsUnwritable
 from station.model import (
     BootEvidence,
@@ -74,14 +75,17 @@ def begin(connection: Connection, start: JobStart) -> None:
     tie_to_visit(connection, start.id, start.visit_id)
 
 
-def finish(connection: Connection, job_id: str, end: JobEnd) -> None:
-    """Close a job or set it pending, with its phases and measurements; a later visit of a pending job adds to it."""
+def finish(connection: Connection, job_id: str, end: JobEnd) -> bool:
+    """Close a job or set it pending, with its phases and measurements; a later visit of a pending job adds to it.
+
+    Return False, and change nothing, where that was written already or the job is closed.
+    """
     before = connection.execute(select(*_BEFORE_END).where(job.c.id == job_id)).one_or_none()
     if before is None:
         raise LookupError(f"job {job_id} was never begun")
     written_already = before.state == end.state and before.ended_at == end.ended_at
     if before.state == JobState.CLOSED or written_already:
-        return
+        return False
     connection.execute(update(job).where(job.c.id == job_id).values(**_last_values(before, end)))
     _append(
         connection,
@@ -92,6 +96,7 @@ def finish(connection: Connection, job_id: str, end: JobEnd) -> None:
     _append(connection, measurement, job_id, [_measurement_values(m) for m in end.measurements])
     if before.flash_touched or end.flash_touched:
         _close_overwritten(connection, job_id, before, end.ended_at)
+    return True
 
 
 def abort_running(connection: Connection, now: datetime) -> int:
@@ -157,8 +162,12 @@ def committed(connection: Connection, wanted: Select[Any]) -> tuple[CommittedJob
     rows = connection.execute(wanted.with_only_columns(*_COMMITTED)).all()
     phases = rows_by_job(connection, phase, wanted)
     measurements = rows_by_job(connection, measurement, wanted)
+    values = rows_by_job(connection, job_value, wanted)
     with damage_is_named():
-        return tuple(_committed(row, phases.get(row.id, []), measurements.get(row.id, [])) for row in rows)
+        return tuple(
+            _committed(row, phases.get(row.id, []), measurements.get(row.id, []), values.get(row.id, []))
+            for row in rows
+        )
 
 
 @contextmanager
@@ -329,7 +338,9 @@ def rows_by_job(connection: Connection, table: Table, wanted: Select[Any]) -> di
     return found
 
 
-def _committed(row: AnyRow, phases: Sequence[AnyRow], measurements: Sequence[AnyRow]) -> CommittedJob:
+def _committed(
+    row: AnyRow, phases: Sequence[AnyRow], measurements: Sequence[AnyRow], values: Sequence[AnyRow]
+) -> CommittedJob:
     return CommittedJob(
         id=row.id,
         slot=row.slot,
@@ -346,6 +357,7 @@ def _committed(row: AnyRow, phases: Sequence[AnyRow], measurements: Sequence[Any
         measurements=measured(measurements),
         attempt=row.attempt,
         boot_evidence=None if row.boot_evidence is None else BootEvidence(row.boot_evidence),
+        values=tuple((value.name, value.value) for value in values),
     )
 
 

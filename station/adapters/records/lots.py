@@ -25,6 +25,15 @@ _EVENTS = {LotState.OPEN: "open", LotState.PAUSED: "pause", LotState.CLOSED: "cl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FirmwareRow:
+    """An image that a recipe may put on a board."""
+
+    sha256: str
+    version: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeRow:
     """What the records keep of a recipe and its image, so that a job can be understood without the files."""
 
@@ -36,6 +45,8 @@ class RecipeRow:
     firmware_sha256: str
     firmware_version: str = ""
     firmware_size_bytes: int | None = None
+    images: tuple[FirmwareRow, ...] = ()
+    """Every image that it may put on a board, by the flash that is found; the one above need not be among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +82,12 @@ class RejectRow:
 
 def ensure_recipe(connection: Connection, row: RecipeRow, now: datetime) -> None:
     """Write recipe and firmware unless they are known; both are named by their content, so they never change."""
-    if connection.execute(select(firmware.c.sha256).where(firmware.c.sha256 == row.firmware_sha256)).first() is None:
-        made = insert(firmware).values(sha256=row.firmware_sha256, version=row.firmware_version, first_used_at=now)
-        connection.execute(made.values(size_bytes=row.firmware_size_bytes))
+    images = [(row.firmware_sha256, row.firmware_version, row.firmware_size_bytes)]
+    images += [(image.sha256, image.version, image.size_bytes) for image in row.images]
+    for sha256, version, size_bytes in images:
+        if connection.execute(select(firmware.c.sha256).where(firmware.c.sha256 == sha256)).first() is None:
+            made = insert(firmware).values(sha256=sha256, version=version, size_bytes=size_bytes, first_used_at=now)
+            connection.execute(made)
     if connection.execute(select(recipe.c.hash).where(recipe.c.hash == row.hash)).first() is None:
         made = insert(recipe).values(hash=row.hash, name=row.name, version=row.version, text=row.text)
         connection.execute(made.values(firmware_sha256=row.firmware_sha256, first_used_at=now))
@@ -84,10 +98,13 @@ def standing(connection: Connection, request: LotRequest, lot_id: str, now: date
 
     Standing lots of other recipes stay as they are: a technician's `station flash` has its own beside the daemon's.
     """
-    for row in _not_closed(connection, standing=True):
-        if _order_of(row) == _order_of(request):
-            return lot_of(row)
-    return _create(connection, request, lot_id, now, is_standing=True)
+    return known_standing(connection, request) or _create(connection, request, lot_id, now, is_standing=True)
+
+
+def known_standing(connection: Connection, request: LotRequest) -> Lot | None:
+    """Return the standing lot of a recipe, product and supplier batch that is not closed; None when there is none."""
+    standing_ones = _not_closed(connection, standing=True)
+    return next((lot_of(row) for row in standing_ones if _order_of(row) == _order_of(request)), None)
 
 
 def open_by_hand(connection: Connection, request: LotRequest, lot_id: str, now: datetime) -> Lot:
@@ -124,6 +141,12 @@ def pause_hand_opened(connection: Connection, now: datetime) -> int:
     for row in to_pause:
         _change(connection, row.id, LotState.PAUSED, THE_STATION, now)
     return len(to_pause)
+
+
+def one(connection: Connection, lot_id: str) -> Lot | None:
+    """Return a lot as it is now; None when there is no such lot."""
+    row = _one(connection, lot_id)
+    return None if row is None else lot_of(row)
 
 
 def current(connection: Connection) -> Lot | None:

@@ -36,6 +36,8 @@ class Merged:
     """Jobs of a newer schema than this station's: left out."""
     unfit: int = 0
     """Jobs whose rows fit no table: left out."""
+    twice: tuple[str, ...] = ()
+    """Serial numbers that two boards have, in words: two stations handed them out."""
 
 
 def merge_jobs(target: Path, kept: Iterable[KeptJob]) -> Merged:
@@ -45,6 +47,7 @@ def merge_jobs(target: Path, kept: Iterable[KeptJob]) -> Merged:
     """
     mine = head()
     done = newer = unfit = 0
+    twice: set[str] = set()
     with tempfile.TemporaryDirectory(prefix="merge-", dir=target.parent) as scratch, _writing(target) as connection:
         older: dict[str, sqlite3.Connection] = {}
         for job in kept:
@@ -60,9 +63,10 @@ def merge_jobs(target: Path, kept: Iterable[KeptJob]) -> Merged:
                 unfit += 1
             else:
                 done += put and into is connection
+                twice |= _numbers_of_others(into, job.rows)
         for file in _brought_up(older, Path(scratch)):
-            done += _put_all(connection, file)
-    return Merged(jobs=done, newer=newer, unfit=unfit)
+            done += _put_all(connection, file, twice)
+    return Merged(jobs=done, newer=newer, unfit=unfit, twice=tuple(sorted(twice)))
 
 
 def _put_job(connection: sqlite3.Connection, rows: Rows) -> bool:
@@ -101,10 +105,35 @@ def _put(connection: sqlite3.Connection, table: str, row: dict[str, Value], rows
             changed, named = _assigned(values, ", "), _assigned(keys, " AND ")
             connection.execute(f"UPDATE {table} SET {changed} WHERE {named}", (*values.values(), *keys.values()))  # noqa: S608
         return
+    if table == "serial_number" and _number_is_out_of_date(connection, row):
+        return
     if "sequence" in columns:
         row = {**row, "sequence": _free_sequence(connection, table, row["sequence"])}
     places = ", ".join("?" * len(row))
     connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", tuple(row.values()))  # noqa: S608
+
+
+def _number_is_out_of_date(connection: sqlite3.Connection, row: dict[str, Value]) -> bool:
+    """Whether the MAC has another number by now, or a person burned this one: what a job said then does not hold."""
+    asked = "SELECT 1 FROM serial_number WHERE pool = ? AND mac = ?"
+    known = connection.execute(asked, (row["pool"], row["mac"])).fetchone() is not None
+    return known or _number_is_burned(connection, row)
+
+
+def _number_is_burned(connection: sqlite3.Connection, row: dict[str, Value]) -> bool:
+    """Whether a person burned this number at some time."""
+    asked = "SELECT 1 FROM serial_event WHERE pool = ? AND event = 'burn' AND first <= ? AND last >= ?"
+    return connection.execute(asked, (row["pool"], row["number"], row["number"])).fetchone() is not None
+
+
+def _numbers_of_others(connection: sqlite3.Connection, rows: Rows) -> set[str]:
+    """Return the numbers of a job that are another board's in these records, unless a person took them away since."""
+    found = set()
+    for row in rows.get("serial_number", ()):
+        there = _same(connection, "serial_number", row)
+        if there is not None and there["mac"] != row["mac"] and not _number_is_burned(connection, row):
+            found.add(f"{row['pool']!s} {row['number']!s} ({there['mac']!s}, {row['mac']!s})")
+    return found
 
 
 def _same(connection: sqlite3.Connection, table: str, row: dict[str, Value]) -> dict[str, Value] | None:
@@ -173,11 +202,16 @@ def _brought_up(older: dict[str, sqlite3.Connection], directory: Path) -> Iterat
         yield file
 
 
-def _put_all(connection: sqlite3.Connection, file: Path) -> int:
-    """Put every job of another file with the same schema; return how many were news."""
+def _put_all(connection: sqlite3.Connection, file: Path, twice: set[str]) -> int:
+    """Put every job of another file with the same schema; return how many were news. `twice` takes numbers of two boards."""
+    done = 0
     with closing(_connect(file)) as other:
         ids: Sequence[str] = [row["id"] for row in other.execute("SELECT id FROM job ORDER BY sequence")]
-        return sum(_put_job(connection, rows_of_job(other, job_id)) for job_id in ids)
+        for job_id in ids:
+            rows = rows_of_job(other, job_id)
+            done += _put_job(connection, rows)
+            twice |= _numbers_of_others(connection, rows)
+    return done
 
 
 def _connect(file: Path) -> sqlite3.Connection:

@@ -285,8 +285,11 @@ board_event = Table(
     Column("happened_at", UtcTime, nullable=False),
     # The newest job of all at that moment: what comes after it, whatever the clock says.
     Column("job_sequence", Integer, nullable=False),
+    # What a red board is enrolled with: `REASON` or `REASON:NAME`; empty for everything else.
+    Column("reason_code", StorableText, nullable=False, server_default=""),
     CheckConstraint(
-        "event IN ('mark_golden', 'mark_red', 'mark_returned', 'unmark', 'rework_open', 'rework_close', 'accept_flash')",
+        "event IN ('mark_golden', 'mark_red', 'mark_returned', 'mark_scrapped', 'unmark', 'rework_open', 'rework_close',"
+        " 'accept_flash')",
         name="event_known",
     ),
     CheckConstraint("(event = 'accept_flash') = (flash_id IS NOT NULL)", name="flash_accepted"),

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 
+from station.adapters.records.proving import standing
 from station.adapters.records.report import reading
 from station.adapters.records.schema import job
 from station.model import Outcome
@@ -33,8 +34,14 @@ class SlotHealth:
     """So many were written at the first rate that was tried."""
     fell_back: int = 0
     """So many lost at least one rung of the ladder."""
+    quarantine: str = ""
+    """Why it makes no boards; empty where it may."""
 
     def __str__(self) -> str:
+        quarantined = f"quarantined: {self.quarantine}" if self.quarantine else ""
+        return "; ".join(part for part in (quarantined, self._lately()) if part)
+
+    def _lately(self) -> str:
         if not self.jobs:
             return "no records"
         counts = ((self.passed, "PASS"), (self.failed, "FAIL"), (self.errors, "ERROR"), (self.aborted, "ABORTED"))
@@ -49,8 +56,11 @@ def slots_health(url: str, labels: Iterable[str]) -> dict[str, SlotHealth]:
     closed = select(*columns).where(job.c.outcome.is_not(None)).order_by(job.c.sequence.desc()).limit(LAST_JOBS)
     with reading(url) as connection:
         found = {label: connection.execute(closed.where(job.c.slot == label)).all() for label in labels}
+        barred = {label: standing(connection, label, "", None).quarantine for label in found}
     return {
-        label: _health([(row.outcome, row.baud_used, row.baud_fallbacks) for row in rows])
+        label: replace(
+            _health([(row.outcome, row.baud_used, row.baud_fallbacks) for row in rows]), quarantine=barred[label]
+        )
         for label, rows in found.items()
     }
 

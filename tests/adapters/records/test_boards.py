@@ -164,7 +164,7 @@ def test_what_a_person_said_is_one_row_with_name_and_reason(database: Database, 
         database.add_board_event(event_of(BoardEvent.ACCEPT_FLASH, flash_id=0x15605E))
     time = T0.replace(tzinfo=None).isoformat(" ")
     assert rows_of(file)["board_event"] == [
-        ("event-1", 1, BOARD.mac, "accept_flash", 0x15605E, "Ada", "shift change", time, 1)
+        ("event-1", 1, BOARD.mac, "accept_flash", 0x15605E, "Ada", "shift change", time, 1, "")
     ]
 
 

@@ -17,6 +17,7 @@ from station.adapters.records import (
     Merged,
     copy_records,
     examine,
+    head,
     job_marks,
     kept_jobs,
     merge_jobs,
@@ -99,7 +100,7 @@ def test_jobs_of_an_older_schema_go_up_first(file: Path, tmp_path: Path) -> None
     assert {job.revision for job in kept} == {"0001"}
     assert merge_jobs(file, kept) == Merged(jobs=len(kept))
     assert {mark.id for mark in job_marks(file, after=0)} == {mark.id for mark in job_marks(old, after=0)}
-    assert examine(file, beside_a_station=True).revision == "0002"
+    assert examine(file, beside_a_station=True).revision == head()
     assert not list(tmp_path.glob("merge-*"))
 
 
