@@ -15,7 +15,7 @@ _NEVER = (BoardMark.GOLDEN, BoardMark.RED)
 
 
 def refuse_marked(known: KnownBoard | None, *, again: bool) -> None:
-    """Raise `JobEnded` for a board that a person marked; one that was returned may be made where a person asks for it."""
+    """Raise `JobEnded` for a board that a person marked; a returned or scrapped one may be made where a person asks."""
     if known is None:
         return
     for mark in sorted(known.marks):

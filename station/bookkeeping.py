@@ -33,6 +33,7 @@ from station.ports import Books, Gauges
 from station.properties import ANY_SLOT, Learned, SlotProperties
 from station.reasons import Reason, words_for
 from station.recipe import Recipe, check_unchanged
+from station.selftest import vendor_of
 from station.slotmap import remember
 from station.slotwords import Texts
 from station.views import PendingView
@@ -50,14 +51,24 @@ class _Waiting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkNow:
+    """What the bench may make now."""
+
+    lot: Lot | None
+    unreleased: str = ""
+    """Why the recipe may not be used, empty when it may."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
     """What the clerk saw at one look."""
 
     writable: bool
     image_changed: str
-    lot: Lot | None
+    work: WorkNow
     pending: tuple[PendingJob, ...]
     rejected: int
+    numbers_left: Mapping[str, int]
 
 
 class Bookkeeping:
@@ -68,7 +79,7 @@ class Bookkeeping:
         *,
         recipe: Recipe | None,
         lot: Lot | None,
-        require_lot: bool,
+        orders: Callable[[], WorkNow],
         books: Books,
         gauges: Gauges,
         now: Callable[[], datetime],
@@ -78,13 +89,16 @@ class Bookkeeping:
         self.image_changed = ""
         """The problem with recipe or image on disk; empty when they are what was loaded."""
         self.lot = lot
+        self.unreleased = ""
+        """Why the recipe that is loaded may not be used, although it is there; empty when it may."""
         self.pending: tuple[PendingJob, ...] = ()
         """The boards that wait for their test, longest waiting first."""
         self.some_pending = False
         """Whether any board waits for its test, as far as it was heard."""
+        self._numbers_left: Mapping[str, int] = {}
         self.rejected = 0
         """Modules that a person booked out of the current lot by hand."""
-        self._recipe, self._require_lot = recipe, require_lot
+        self._recipe, self._orders = recipe, orders
         self._books, self._gauges, self._now, self._on_record = books, gauges, now, on_record
         self._waiting: list[_Waiting] = []
         self._writing = asyncio.Lock()
@@ -107,11 +121,12 @@ class Bookkeeping:
         self.writable, self.image_changed = seen.writable, seen.image_changed
         self.pending, self.rejected = seen.pending, seen.rejected
         self.some_pending = bool(seen.pending)
-        if self._require_lot:
-            self.lot = seen.lot
+        self.lot, self.unreleased = seen.work.lot, seen.work.unreleased
         oldest_s = max(((self._now() - job.since).total_seconds() for job in self.pending), default=0.0)
         self._gauges.pending_jobs(len(self.pending), max(0.0, oldest_s))
         self._gauges.rejected(self.rejected)
+        self._numbers_left = seen.numbers_left
+        self._gauges.numbers_left(self._numbers_left)
         self._gauges.database_backlog(self.held)
 
     def job_ended(self, job: CommittedJob) -> None:
@@ -193,12 +208,14 @@ class Bookkeeping:
 
     def _look(self) -> _Look:
         """In the clerk's thread: records, image, work order, boards that wait."""
-        writable, lot, pending, rejected = self._books.writable(), self.lot, self.pending, self.rejected
+        writable, pending, rejected = self._books.writable(), self.pending, self.rejected
+        work, numbers_left = WorkNow(lot=self.lot, unreleased=self.unreleased), self._numbers_left
         try:
-            if self._require_lot and self._recipe is not None:
-                lot = self._books.current_lot()
+            if self._recipe is not None:
+                work = self._orders()
             pending = tuple(self._books.pending())
-            rejected = self._books.rejected(lot.id) if lot is not None else 0
+            rejected = self._books.rejected(work.lot.id) if work.lot is not None else 0
+            numbers_left = self._books.numbers_left()
         except RecordsUnwritable:
             writable = False
         changed = ""
@@ -207,7 +224,14 @@ class Bookkeeping:
                 check_unchanged(self._recipe)
             except ImageChanged as error:
                 changed = str(error)
-        return _Look(writable=writable, image_changed=changed, lot=lot, pending=pending, rejected=rejected)
+        return _Look(
+            writable=writable,
+            image_changed=changed,
+            work=work,
+            pending=pending,
+            rejected=rejected,
+            numbers_left=numbers_left,
+        )
 
 
 def pending_views(jobs: Sequence[PendingJob], slots: Mapping[str, SlotProperties]) -> tuple[PendingView, ...]:
@@ -232,7 +256,10 @@ def pending_views(jobs: Sequence[PendingJob], slots: Mapping[str, SlotProperties
 def count_job(gauges: Gauges, start: JobStart, end: JobEnd) -> None:
     """Tell the metrics of a job that is on record; called from the slot's thread."""
     slot = start.plug.slot
-    gauges.job_finished(slot, end, first_attempt=start.attempt == 1 and end.flash_touched)
+    first_attempt = start.attempt == 1 and end.flash_touched
+    gauges.job_finished(slot, end, first_attempt=first_attempt)
+    if first_attempt and end.state is JobState.CLOSED and start.flash is not None:
+        gauges.flash_vendor(vendor_of(start.flash.jedec_id))
     for phase in end.phases:
         if phase.outcome != "SKIPPED":
             gauges.phase_finished(phase.phase, phase.duration_s)

@@ -7,9 +7,10 @@ waits for another visit. After a software start the chip is never reset by softw
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 
-from station import selftest
+from station import proofs, selftest, upload
 from station.admission import admit, refuse_marked
 from station.errors import (
     BoardRestartedInTest,
@@ -34,8 +35,13 @@ BOOT_SLACK_S = 30.0
 """What entering the prompt and asking a silent board may take beyond the boot deadline itself."""
 SIGN_OF_LIFE_S = 3.0
 """A firmware that was started says its first byte within half a second."""
+SPARES_THE_FILESYSTEM = (1, 21)
+"""The first release in which Ctrl-C does not stop the making of the filesystem (micropython#10833)."""
 FIRST_BOOT_S = 2.0
 """A board that makes its filesystem at its very first start is silent for a while (F-1)."""
+LAST_WORDS_BYTES = 2048
+"""In so much before a prompt stands what was interrupted for it."""
+_BOOT_PY_WAS_CUT = re.compile(rb'File "boot\.py", line \d+[^\n]*\n(?:  [^\n]*\n)*KeyboardInterrupt')
 
 
 def boot(run: JobRun, phase: Phase = Phase.BOOT) -> Repl:
@@ -54,7 +60,27 @@ def boot(run: JobRun, phase: Phase = Phase.BOOT) -> Repl:
 
 
 def restart(run: JobRun, repl: Repl) -> Repl:
-    """Restart a board in its firmware by the strongest means this slot allows, and return its new prompt."""
+    """Restart a board in its firmware by the strongest means this slot allows, and return its new prompt.
+
+    Raises `JobEnded` where the interpreter that answers is still the one from before: nothing is proven by that.
+    """
+    settings = run.tools.settings
+    allow_s = settings.boot_deadline_s + 2 * settings.check_deadline_s + BOOT_SLACK_S
+    run.tell(Progress(phase=Phase.SELF_TEST, note="restarting", allow_s=allow_s))
+    repl.run(selftest.MARK_CODE, settings.check_deadline_s)
+    again = _restart(run, repl)
+    if again.run(selftest.MARKED_CODE, settings.check_deadline_s).strip() != b"false":
+        raise JobEnded(Reason.EVIDENCE_MISSING, "the restart (the memory of before is still there)")
+    by_software = run.evidence.boot_evidence is BootEvidence.SOFT
+    if run.programs and not by_software and _BOOT_PY_WAS_CUT.search(run.link.transcript[-LAST_WORDS_BYTES:]):
+        # Every board with this recipe would lack what its boot.py does last: that is no fault of a board.
+        raise JobEnded(
+            Reason.EVIDENCE_MISSING, "what boot.py does: it was interrupted with main.py, which must be held"
+        )
+    return again
+
+
+def _restart(run: JobRun, repl: Repl) -> Repl:
     match run.evidence.boot_evidence:
         case BootEvidence.RESET_LINE:
             repl.leave()
@@ -65,8 +91,9 @@ def restart(run: JobRun, repl: Repl) -> Repl:
             return _await_prompt(run)
         case BootEvidence.COLD:
             # GPIO0 was free at the last power-up, so the latch leads into the firmware again.
+            # A program that starts by itself and says nothing hides that the board restarted; not for long.
             with suppress(BoardRestartedInTest, ReplSilent, ReplGarbage):
-                repl.run(selftest.RESTART_CODE, run.tools.settings.check_deadline_s)
+                repl.run(selftest.RESTART_CODE, min(SIGN_OF_LIFE_S, run.tools.settings.check_deadline_s))
             try:
                 return _await_prompt(run)
             except NothingBoots as error:
@@ -88,7 +115,9 @@ def meet_firmware(run: JobRun, answered: FirmwareAnswers | LinkSilent) -> Repl:
     repl, identity, chip = _name_of_stranger(run, answered)
     run.claim(identity.mac)
     known = run.look_up(identity.mac)
-    refuse_marked(known, again=run.visit.again)
+    judged = proofs.meet(run, known)
+    if not judged:
+        refuse_marked(known, again=run.visit.again)
     if run.link.properties.reset is Reset.LINES:
         run.evidence.boot_evidence = BootEvidence.RESET_LINE
         if run.link.properties.gpio0 is None:
@@ -96,13 +125,15 @@ def meet_firmware(run: JobRun, answered: FirmwareAnswers | LinkSilent) -> Repl:
             run.learn(Learned(gpio0=Gpio0.HAND, evidence=evidence))
     else:
         run.evidence.boot_evidence = BootEvidence.COLD
-    if run.resume():
+    if not judged and run.resume():
         return repl
     run.evidence.observed_mac = identity.mac
-    _judge_stranger(run, known, chip)
+    if not judged:
+        _judge_stranger(run, known, chip)
     run.evidence.identity, run.evidence.flash = identity, chip
     run.refuse_reused_mac(chip)
-    run.begin()
+    if not judged:
+        run.begin()
     return repl
 
 
@@ -127,11 +158,28 @@ def _expect_life(run: JobRun) -> None:
         raise NothingBoots("run user code was ignored")
 
 
-def _await_prompt(run: JobRun) -> Repl:
+def look_at_files(run: JobRun, repl: Repl) -> dict[str, bool] | None:
+    """Return what is in the board's filesystem, path -> whether it is a directory; None when none is mounted.
+
+    A Ctrl-C that came before the mount leaves a prompt without a filesystem: a soft reset mounts it.
+    """
+    deadline_s = run.tools.settings.check_deadline_s
+    there = upload.listing(repl.run(upload.LIST_CODE, deadline_s))
+    if there is None:
+        repl.soft_reset(run.tools.settings.boot_deadline_s)
+        there = upload.listing(repl.run(upload.LIST_CODE, deadline_s))
+    return there
+
+
+def _await_prompt(run: JobRun, *, programs: bool = False) -> Repl:
     repl = run.tools.make_repl(run.link.line, run.visit.stop)
+    ours = run.programs or (run.pending is not None and _may_carry_programs(run))
     began = run.tools.clock()
-    repl.await_prompt(run.tools.settings.boot_deadline_s)
+    repl.await_prompt(run.tools.settings.boot_deadline_s, programs=programs or ours)
     run.evidence.measure(Measurement(name="boot_to_prompt", value=round(run.tools.clock() - began, 3), unit="s"))
+    run.repl = repl
+    if ours:
+        look_at_files(run, repl)
     return repl
 
 
@@ -146,7 +194,7 @@ def _name_of_stranger(run: JobRun, answered: FirmwareAnswers | LinkSilent) -> tu
     if isinstance(answered, LinkSilent) and not run.link.line.read_some(FIRST_BOOT_S):
         raise answered
     try:
-        repl = _await_prompt(run)
+        repl = _await_prompt(run, programs=worth_waiting and _may_carry_programs(run))
         identity = repl.run(selftest.IDENTITY_CODE, deadline_s)
         return repl, *selftest.board_that_answers(identity, repl.run(selftest.FLASH_CODE, deadline_s))
     except ReplError as error:
@@ -155,12 +203,19 @@ def _name_of_stranger(run: JobRun, answered: FirmwareAnswers | LinkSilent) -> tu
         raise JobEnded(Reason.NO_ANSWER, f"a firmware runs and gives no name ({type(error).__name__})") from error
 
 
+def _may_carry_programs(run: JobRun) -> bool:
+    """Whether a board that was made before may run the recipe's main.py, and bears a Ctrl-C at its very first start."""
+    numbers = run.recipe.firmware_version.split(".")[:2]
+    spared = all(number.isdigit() for number in numbers) and tuple(map(int, numbers)) >= SPARES_THE_FILESYSTEM
+    return spared and any(file.path == "main.py" for file in run.recipe.files.files)
+
+
 def _judge_stranger(run: JobRun, known: KnownBoard | None, chip: FlashChip) -> None:
     """Raise `JobEnded` for a board that nobody waits for, unless the recipe wants such boards tested."""
-    policy = run.visit.recipe.policy
+    policy = run.recipe.policy
     half_flashed = known is not None and known.attempts_since_pass > 0
     if known is None or known.flash_id in (None, chip.jedec_id) or chip.jedec_id in known.accepted_flash_ids:
-        admit(known, run.visit.recipe, again=run.visit.again)
+        admit(known, run.recipe, again=run.visit.again)
     if policy.run_mode_board == "refuse":
         raise JobEnded(Reason.NOT_FLASHED_HERE)
     if policy.run_mode_board == "ignore" or half_flashed or not run.link.properties.tests:

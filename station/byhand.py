@@ -25,14 +25,16 @@ from station.adapters.metrics import Metrics, new_registry
 from station.adapters.records import Database, new_id
 from station.adapters.udev import TTY_CLASS, UdevWatcher
 from station.config import Config
-from station.daemon import make_tools, standing_lot
+from station.daemon import make_tools
 from station.errors import ConfigurationError, RecordsUnwritable
 from station.job import run_visit
 from station.model import CommittedJob, Lot, LotState, Outcome, Phase, Plug, Programmer, StopCause, Tray, job_as_json
+from station.orders import lot_by_hand, open_for
 from station.ports import Stop
 from station.properties import SlotProperties
 from station.reasons import MEANINGS, Reason
-from station.recipe import LimitsSection, PolicySection, Recipe, load_recipe
+from station.recipe import LimitsSection, PolicySection, Recipe
+from station.secrets import Vault
 from station.terminal import visit_as_json
 from station.views import Progress
 from station.visit import Finding, Held, Tools, Visit, VisitResult, write_down
@@ -111,13 +113,18 @@ def port_problem(port: str) -> str:
 
 
 async def make_by_hand(
-    config: Config, request: FlashRequest | InspectRequest, *, tell: Callable[[Progress], None], finish: asyncio.Event
+    config: Config,
+    request: FlashRequest | InspectRequest,
+    *,
+    tell: Callable[[Progress], None],
+    finish: asyncio.Event,
+    vault: Vault | None = None,
 ) -> FlashResult:
     """Make or inspect one board; `finish` aborts it.
 
     Raises `ConfigurationError`, and `RecordsUnwritable` before anything is opened.
     """
-    recipe = load_recipe(request.recipe) if isinstance(request, FlashRequest) else None
+    recipe = open_for(config, request.recipe) if isinstance(request, FlashRequest) else None
     with ExitStack() as stack:
         url = config.database_url
         if not request.record:
@@ -130,7 +137,7 @@ async def make_by_hand(
         facts = functools.partial(host_facts, config.station_id, flasher.version)
         opener = TtyOpener()
         tools = make_tools(
-            config, database, flasher, opener, facts, Metrics(new_registry(), host=facts(), slots=[SLOT])
+            config, database, flasher, opener, facts, Metrics(new_registry(), host=facts(), slots=[SLOT]), vault=vault
         )
         if request.baud is not None:
             # A person asks for this rate at this one board; what a slot may do by itself is another matter.
@@ -180,7 +187,7 @@ def _visit(config: Config, request: FlashRequest | InspectRequest, recipe: Recip
         id=new_id(),
         plug=Plug(slot=SLOT, programmer=_programmer(request.port, config), number=1),
         recipe=recipe or NO_RECIPE,
-        lot=standing_lot(config, database, recipe) if recipe else NO_LOT,
+        lot=lot_by_hand(config, database, recipe) if recipe else NO_LOT,
         stop=Stop(),
         tell=lambda _progress: None,
         properties=request.properties,

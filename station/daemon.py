@@ -11,31 +11,38 @@ import asyncio
 import functools
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
 from station.adapters.esp8266 import EsptoolFlasher
 from station.adapters.host import host_facts, only_daemon
+from station.adapters.label_lane import LabelLane, label_maker
+from station.adapters.littlefs import make_filesystem
 from station.adapters.metrics import Metrics, new_registry
 from station.adapters.notify import notify, watchdog_s
-from station.adapters.records import Database, LotRequest, RecipeRow, database_path, new_id, utc_now
+from station.adapters.printer import open_printer
+from station.adapters.records import Database, board_lives, database_path, new_id, utc_now
 from station.adapters.repl import RawRepl
 from station.adapters.second_place import SecondPlace
+from station.boarddata import BoardDataSource
 from station.bookkeeping import count_job
 from station.claims import Claims
 from station.config import Config
 from station.doctor.rounds import WORDS, Examine, go_round
 from station.floor import TICK_S, Floor
-from station.model import HostFacts, JobEnd, JobStart, Lot, Plug
-from station.panel.app import make_app, make_metrics_app
+from station.labels import load_template
+from station.model import HostFacts, JobEnd, JobStart, Plug
+from station.orders import KeptRecipes, load_work, orders_for
+from station.panel.app import make_app, make_boards_app, make_metrics_app
 from station.panel.server import Address, serve
 from station.ports import LightDriver, LineOpener, ProgrammerWatcher
 from station.qualification import Qualification, adapter_kind, ladder_for, why_left_out
 from station.qualification import load as load_qualification
-from station.recipe import Recipe, load_recipe
+from station.secrets import Vault, secrets_directory
 from station.slotmap import load_slot_map
 from station.visit import Tools
 
@@ -46,11 +53,6 @@ LOOKS_MISSED = 3
 """After so many missed looks at who is plugged in no sign of life is sent any more, but never within `LOOKS_MISSED_S`."""
 LOOKS_MISSED_S = 15.0
 log = structlog.get_logger()
-
-
-def load_work(config: Config) -> Recipe | None:
-    """Return the recipe that the configuration names, verified; None when it names none. Raises `ConfigurationError`."""
-    return load_recipe(Path(config.work.recipe)) if config.work.recipe else None
 
 
 async def run_station(
@@ -64,12 +66,13 @@ async def run_station(
     examine: Examine | None = None,
     dropped_log_lines: Callable[[], int] = lambda: 0,
     ready: Callable[[Floor, Address], None] = lambda _floor, _address: None,
+    vault: Vault | None = None,
 ) -> None:
     """Run the station until `finish` is set; raises `ConfigurationError` before anything is plugged or served.
 
     `file` names the configuration in errors. `examine` is the doctor, asked in a thread at start and on its rounds; None,
-    where machine and programmers are not real, asks nobody. `ready` is called once when the page is up and what is plugged
-    in was seen.
+    where machine and programmers are not real, asks nobody. `ready` is called once, with the page up and plugs seen. The log
+    takes secrets out of the `vault`.
     """
     recipe = load_work(config)
     slot_map = load_slot_map(config)
@@ -89,18 +92,18 @@ async def run_station(
             config=config,
             slot_map=slot_map,
             recipe=recipe,
-            lot=_lot_at_start(config, database, recipe),
+            orders=orders_for(config, database, recipe),
             watcher=watcher,
-            tools=make_tools(config, database, flasher, opener, facts, metrics, second),
+            tools=replace(
+                make_tools(config, database, flasher, opener, facts, metrics, second, vault),
+                proofs=database.proofs,
+                label_trouble=stack.enter_context(_labels(config, database, metrics, file)),
+            ),
             books=database,
             gauges=metrics,
             lights=lights,
         )
-        app = make_app(floor, metrics)
-        address = await stack.enter_async_context(serve(app, config.http.listen, key="http.listen", file=file))
-        if config.metrics.listen:
-            office = serve(make_metrics_app(metrics), config.metrics.listen, key="metrics.listen", file=file)
-            await stack.enter_async_context(office)
+        address = await stack.enter_async_context(_pages(config, floor, metrics, file))
         note = functools.partial(_note, metrics, dropped_log_lines, second)
         await stack.enter_async_context(_running(floor, config, watcher, finish, note, examine))
         log.info("station.ready", page=f"http://{address}/", slots=len(slot_map), recipe=recipe and recipe.name)
@@ -119,8 +122,9 @@ def make_tools(
     facts: Callable[[], HostFacts],
     metrics: Metrics,
     second: SecondPlace | None = None,
+    vault: Vault | None = None,
 ) -> Tools:
-    """Return what every job uses."""
+    """Return what every job uses; what is secret is put into the `vault` before anybody can say it."""
 
     def on_record(start: JobStart, end: JobEnd) -> None:
         count_job(metrics, start, end)
@@ -139,6 +143,14 @@ def make_tools(
         now=utc_now,
         new_id=new_id,
         on_record=on_record,
+        board_data=BoardDataSource(
+            numbers=database.numbers,
+            values=Path(config.work.values) if config.work.values else None,
+            secrets=secrets_directory(config.work.secrets),
+            vault=vault or Vault(),
+        ),
+        make_filesystem=make_filesystem,
+        kept_recipe=KeptRecipes(database, config.state_dir),
         operator=config.station.operator,
         allowed_rates=_allowed_rates(load_qualification(config.state_dir)),
     )
@@ -166,33 +178,34 @@ def finish_on_signals(finish: asyncio.Event) -> None:
         loop.add_signal_handler(each, finish.set)
 
 
-def standing_lot(config: Config, database: Database, recipe: Recipe) -> Lot:
-    """Return the lot that is always open for the one configured recipe."""
-    remember_recipe(database, recipe)
-    person = config.station.operator or config.station_id
-    return database.standing_lot(
-        LotRequest(
-            recipe_hash=recipe.hash,
-            product=recipe.name,
-            person=person,
-            supplier_batch=config.station.supplier_batch,
-        )
-    )
+@asynccontextmanager
+async def _pages(config: Config, floor: Floor, metrics: Metrics, file: str) -> AsyncIterator[Address]:
+    """Serve the page, and on addresses of their own the metrics and the boards' pages, where they are wanted."""
+    boards = functools.partial(board_lives, config.database_url)
+    async with AsyncExitStack() as stack:
+        app = make_app(floor, metrics, boards=boards)
+        address = await stack.enter_async_context(serve(app, config.http.listen, key="http.listen", file=file))
+        if config.metrics.listen:
+            office = serve(make_metrics_app(metrics), config.metrics.listen, key="metrics.listen", file=file)
+            await stack.enter_async_context(office)
+        if config.label.listen:
+            phones = serve(make_boards_app(boards), config.label.listen, key="label.listen", file=file)
+            await stack.enter_async_context(phones)
+        yield address
 
 
-def remember_recipe(database: Database, recipe: Recipe) -> None:
-    """Write recipe and firmware into the records unless they are there."""
-    database.ensure_recipe(
-        RecipeRow(
-            hash=recipe.hash,
-            name=recipe.name,
-            version=recipe.version,
-            text=recipe.canonical,
-            firmware_sha256=recipe.firmware_sha256,
-            firmware_version=recipe.firmware_version,
-            firmware_size_bytes=len(recipe.image),
-        )
-    )
+@contextmanager
+def _labels(config: Config, database: Database, metrics: Metrics, file: str) -> Iterator[Callable[[], str]]:
+    """Print labels where a printer is configured; what is yielded says why none are printed."""
+    section = config.label
+    if not section.printer:
+        yield lambda: ""
+        return
+    database.labels.wanted = section.on == "pass"
+    printer = functools.partial(open_printer, section.printer)
+    make = label_maker(config, load_template(section, file=file))
+    with LabelLane(database.labels, open_printer=printer, render=make, gauges=metrics) as lane:
+        yield lambda: lane.trouble
 
 
 def _recover(database: Database) -> None:
@@ -200,15 +213,6 @@ def _recover(database: Database) -> None:
     aborted, paused = database.recover_running(utc_now()), database.pause_hand_opened_lots()
     if aborted or paused:
         log.warning("station.recovered", jobs_aborted=aborted, lots_paused=paused)
-
-
-def _lot_at_start(config: Config, database: Database, recipe: Recipe | None) -> Lot | None:
-    if recipe is None:
-        return None
-    if config.work.require_lot:
-        remember_recipe(database, recipe)
-        return database.current_lot()
-    return standing_lot(config, database, recipe)
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -20,11 +20,13 @@ import msgspec
 
 from station.adapters.records import Database
 from station.bench.bench import BenchOpener, BenchWatcher, VirtualBench
+from station.bench.chip import WINBOND_1M
 from station.bench.faults import Fault
 from station.bench.image import make_image
 from station.bench.operator import RESULT_SEEN_S, STAGGER_S, Manner, Operator
+from station.bench.peripherals import AIR, AccessPoint
 from station.bench.programmer import ProgrammerKind
-from station.bench.scenario import Plan, PlannedBoard, check_expectations, plan
+from station.bench.scenario import UNDER_ANY_RECIPE, Plan, PlannedBoard, check_expectations, plan
 from station.bench.shift import check_playable, check_shift
 from station.config import (
     Config,
@@ -42,8 +44,10 @@ from station.model import job_as_json
 from station.panel.server import Address
 from station.properties import Gpio0, Moves, Reset
 from station.recipe import new_recipe_text
+from station.secrets import Vault
 from station.slot import Slot
 from station.terminal import visit_as_json
+from station.tryout import Around, Tryout, furnish, prepare, problems_with_files
 
 MOST_ROWS = 100_000
 Wiring = Literal["auto", "manual", "fixture"]
@@ -77,6 +81,10 @@ class DemoRequest:
     wiring: Wiring = "auto"
     manner: Manner | None = None
     """None: nobody obeys any words; each board is plugged in once."""
+    recipe: Path | None = None
+    """A person's recipe, or the directory of one; None: the demo's own."""
+    dump: Path | None = None
+    """Where the flash of every board is written to in the end; None: nowhere."""
 
     @property
     def operated(self) -> bool:
@@ -94,7 +102,7 @@ class DemoResult:
     boards: int
 
 
-def demo_config(request: DemoRequest, recipe: Path) -> Config:
+def demo_config(request: DemoRequest, work: WorkSection) -> Config:
     """Return the configuration of the demo: the station's own defaults, with waits scaled down to the pace."""
     # At a pace below 1 nobody wants to wait in full for boards that hang; but esptool's own time-outs are in real time:
     # a block that is not acknowledged is sent three times, 3 s each.
@@ -103,7 +111,7 @@ def demo_config(request: DemoRequest, recipe: Path) -> Config:
         station=StationSection(id="demo", state_dir=str(request.state_dir), operator="demo"),
         slots=VirtualBench.places(request.slots),
         slot_defaults=SlotDefaultsSection(moves=Moves.BOARD if request.wiring == "fixture" else Moves.PROGRAMMER),
-        work=WorkSection(recipe=str(recipe)),
+        work=work,
         flashing=FlashingSection(
             progress_deadline_s=max(30.0 * patience, 20.0),
             boot_deadline_s=max(40.0 * patience, 10.0),
@@ -137,20 +145,17 @@ async def run_demo(
     finish: asyncio.Event,
     show: Callable[[Floor, Address, Plan], None] = lambda _floor, _address, _plan: None,
     all_done: Callable[[], None] = lambda: None,
+    vault: Vault | None = None,
 ) -> DemoResult:
     """Run the demo; with `once` it ends by itself when all boards are done. `all_done` is called then in any case.
 
     Raises `ConfigurationError`, `RecordsUnwritable`, and what `check_faults` raises.
     """
-    recipe, image = write_demo_recipe(request.state_dir / "recipe", POLICIES[request.wiring])
-    config = demo_config(request, recipe)
-    labels = tuple(config.slots)
-    the_plan = plan(labels, request.boards, request.seed, request.faults, image)
-    if request.operated:
-        check_playable(the_plan.chips)
+    show_of = await asyncio.to_thread(_set_up, request)
+    config, the_plan = show_of.config, show_of.plan
     before = await asyncio.to_thread(_newest_visit, config.database_url)
-    kinds = dict.fromkeys(labels, KINDS[request.wiring])
-    with VirtualBench(slots=request.slots, pace=request.pace, seed=request.seed, kinds=kinds) as bench:
+    kinds = dict.fromkeys(config.slots, KINDS[request.wiring])
+    with VirtualBench(slots=request.slots, pace=request.pace, seed=request.seed, kinds=kinds, air=show_of.air) as bench:
         hands: list[asyncio.Task[None]] = []
 
         def done(operating: asyncio.Task[None]) -> None:
@@ -174,6 +179,7 @@ async def run_demo(
                 opener=BenchOpener(bench),
                 finish=finish,
                 ready=ready,
+                vault=vault,
             )
         finally:
             for task in hands:
@@ -182,8 +188,63 @@ async def run_demo(
         for task in hands:
             if not task.cancelled():
                 task.result()
-    return await asyncio.to_thread(
-        read_result, config.database_url, the_plan, before, wiring=request.wiring if request.operated else None
+    return await asyncio.to_thread(_judged, request, show_of, before)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Show:
+    """Everything that a run needs before anything is plugged in."""
+
+    config: Config
+    plan: Plan
+    air: tuple[AccessPoint, ...] = AIR
+    tried: tuple[Tryout, Around] | None = None
+    """The person's recipe, where it is not the demo's own that is made."""
+
+
+def _set_up(request: DemoRequest) -> _Show:
+    """Make recipe, boards, and whatever the recipe needs around it."""
+    tryout: Tryout | None = None
+    if request.recipe is None:
+        recipe, image = write_demo_recipe(request.state_dir / "recipe", POLICIES[request.wiring])
+        work = WorkSection(recipe=str(recipe))
+    else:
+        tryout = prepare(request.recipe, request.state_dir / "tried")
+        _check_faults_of(tryout, request.faults)
+        work, image = tryout.work, tryout.image
+    config = demo_config(request, work)
+    flash_ids = tryout.flash_ids if tryout is not None else (WINBOND_1M,)
+    the_plan = plan(tuple(config.slots), request.boards, request.seed, request.faults, image, flash_ids=flash_ids)
+    if request.operated:
+        check_playable(the_plan.chips)
+    if tryout is None:
+        return _Show(config=config, plan=the_plan)
+    around = furnish(tryout, the_plan.chips, config.database_url)
+    return _Show(config=config, plan=the_plan, air=tryout.air, tried=(tryout, around))
+
+
+def _check_faults_of(tryout: Tryout, faults: Sequence[tuple[str, Fault]]) -> None:
+    """Raise ValueError for a fault of which nobody wrote down what comes of it under any recipe."""
+    for slot, fault in faults:
+        if fault.token not in UNDER_ANY_RECIPE:
+            known = ", ".join(sorted(UNDER_ANY_RECIPE))
+            raise ValueError(f"fault {slot}:{fault}: what comes of it depends on the recipe; known with any: {known}")
+        if WINBOND_1M not in tryout.flash_ids:
+            raise ValueError(f"fault {slot}:{fault}: boards with faults have 1 MB of flash, too little for the recipe")
+
+
+def _judged(request: DemoRequest, show_of: _Show, before: str) -> DemoResult:
+    """Read the records, and then what lies in the flash of the boards; dump it where that was asked."""
+    wiring = request.wiring if request.operated else None
+    result = read_result(show_of.config.database_url, show_of.plan, before, wiring=wiring)
+    if request.dump is not None:
+        request.dump.mkdir(parents=True, exist_ok=True)
+        for chip in show_of.plan.chips:
+            (request.dump / f"{chip.mac.hex()}.bin").write_bytes(chip.flash.data)
+    if show_of.tried is None:
+        return result
+    return replace(
+        result, problems=[*result.problems, *problems_with_files(*show_of.tried, show_of.plan.chips, result.jobs)]
     )
 
 

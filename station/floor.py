@@ -1,4 +1,4 @@
-"""All slots of the bench together: who is plugged in where, what keeps them from working, and what a person sees of it.
+"""All slots of the bench together: who is plugged in where, who works there, and what a person sees of it.
 
 The `Floor` holds the slots, turns the watcher's snapshots into plugs and unplugs (uevents are only hints to look again), and
 hands visits and looks to threads of the slots. It lives on the event loop and never blocks it: every touch of the database
@@ -16,30 +16,22 @@ from typing import TypeVar
 
 import structlog
 
-from station.bookkeeping import Bookkeeping, pending_views
+from station.bookkeeping import Bookkeeping, WorkNow, pending_views
 from station.config import Config
+from station.gate import Gate
 from station.hubs import short_hub
 from station.job import run_visit
 from station.lookout import looks_with
-from station.model import (
-    CommittedJob,
-    Lot,
-    Phase,
-    Plug,
-    Programmer,
-    StopCause,
-    job_as_json,
-)
+from station.model import CommittedJob, Lot, Phase, Plug, Programmer, StopCause, job_as_json
 from station.notices import BenchState, notices, slots_for_test
 from station.ports import Books, Gauges, LightDriver, ProgrammerWatcher, Stop
 from station.properties import Learned, SlotProperties
-from station.reasons import Reason
 from station.recipe import Recipe
 from station.roster import Roster
 from station.slot import Bench, Slot
 from station.slotmap import KnownSlot
 from station.threads import OwnThreads
-from station.transitions import RESULTS, Blocked, SlotState
+from station.transitions import RESULTS, SlotState
 from station.views import PENDING_SHOWN, Diagnosis, PendingView, Progress, StationView
 from station.visit import Tools, Visit, VisitResult
 
@@ -59,12 +51,13 @@ class Floor:
         config: Config,
         slot_map: Mapping[str, KnownSlot],
         recipe: Recipe | None,
-        lot: Lot | None,
+        lot: Lot | None = None,
         watcher: ProgrammerWatcher,
         tools: Tools,
         books: Books,
         gauges: Gauges,
         lights: Sequence[LightDriver],
+        orders: Callable[[], WorkNow],
     ) -> None:
         self._config, self._recipe = config, recipe
         self._watcher, self._books = watcher, books
@@ -73,14 +66,14 @@ class Floor:
         self._clerk = Bookkeeping(
             recipe=recipe,
             lot=lot,
-            require_lot=config.work.require_lot,
+            orders=orders,
             books=books,
             gauges=gauges,
             now=tools.now,
             on_record=tools.on_record,
         )
+        self._gate = Gate(recipe, self._clerk, tools, shifts=config.work.shifts, slots=lambda: self.slots)
         self._diagnoses: tuple[Diagnosis, ...] = ()
-        self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._revision = 0
         self._watchers: set[asyncio.Future[None]] = set()
@@ -88,7 +81,7 @@ class Floor:
         self._blind = ""
         self._threads = OwnThreads("slot")
         bench = Bench(
-            blocked=self._blocked,
+            blocked=self._gate.blocked,
             start_visit=self._start_visit,
             looks=looks_with(tools, self._threads.begin),
             changed=self._slot_changed,
@@ -97,6 +90,7 @@ class Floor:
             stuck=self._slot_stuck,
             released=tools.claims.release,
             free_slot=self._free_slot,
+            barred=self._gate.bars.of,
             settings=config.flashing,
             clock=tools.clock,
             now=tools.now,
@@ -147,8 +141,11 @@ class Floor:
     async def keep_books(self) -> None:
         """Look once whether the records can be written, the image is unchanged, a lot is open; write what was held."""
         await self._clerk.look()
-        if self._clerk.writable and not self._closing:
+        if self._clerk.writable and not self._gate.closed:
             await self._clerk.write_held(self._written)
+        for label in await self._gate.look():
+            self._slot_changed(self.slots[label])
+        self._gauges.quarantined(len(self._gate.bars.quarantined))
         self.changed()
 
     # -- what a person sees ----------------------------------------------------------------------------------------
@@ -225,7 +222,7 @@ class Floor:
 
     async def close(self, finish_s: float) -> None:
         """Start nothing new, give running jobs `finish_s`, then abort them, and leave when all is on record."""
-        self._closing = True
+        self._gate.closed = True
         running = [slot for slot in self.slots.values() if slot.busy]
         if running:
             log.info("station.finishing", jobs=len(running), at_most_s=finish_s)
@@ -271,21 +268,6 @@ class Floor:
                 log.info("hub.stable", hub=news.hub)
             self.changed()
 
-    def _blocked(self, label: str) -> Blocked | None:
-        """Return why this slot may not work now; the first obstacle is the one to clear first."""
-        if label not in self.slots:
-            return Blocked(Reason.UNKNOWN_PLACE)
-        if self._recipe is None:
-            return Blocked(Reason.NO_RECIPE)
-        if self._clerk.image_changed:
-            return Blocked(Reason.IMAGE_CHANGED, self._clerk.image_changed)
-        if not self._clerk.writable:
-            return Blocked(Reason.RECORDS_UNWRITABLE)
-        if self._closing or not self._clerk.lot_is_open:
-            return Blocked(Reason.NO_WORK_ORDER)
-        hub = self._tools.hubs.disturbed(self.slots[label].place)
-        return Blocked(Reason.HUB_DISTURBED, short_hub(hub)) if hub else None
-
     def _free_slot(self, label: str) -> str:
         """Return the first empty slot of the map that could take what `label` has; empty when all are taken."""
         role = self.slots[label].properties.role
@@ -301,17 +283,20 @@ class Floor:
                 image_changed=clerk.image_changed,
                 has_recipe=self._recipe is not None,
                 lot_is_open=clerk.lot_is_open,
+                unreleased=clerk.unreleased,
                 udev_heard=self._watcher.heard(),
                 lights_healthy=self._lights_healthy(),
                 slots=properties,
                 diagnoses=self._diagnoses,
                 moved_hub=self._roster.moved.labels if self._roster.moved else "",
+                quarantined=self._gate.bars.quarantined,
+                label_trouble=self._tools.label_trouble(),
                 disturbed_hubs={short_hub(hub): self._roster.labels_of(places) for hub, places in hubs.items()},
             )
         )
 
     async def _start_visit(self, plug: Plug, stop: Stop, tell: Callable[[Progress], None]) -> VisitResult:
-        assert self._recipe is not None  # noqa: S101 - _blocked() keeps a slot without a recipe waiting
+        assert self._recipe is not None  # noqa: S101 - the gate keeps a slot without a recipe waiting
         assert self._clerk.lot is not None  # noqa: S101 - likewise
         phases: list[Phase] = []
 
@@ -334,6 +319,10 @@ class Floor:
             properties=properties[plug.slot],
             test_slots=slots_for_test(plug.slot, properties),
             some_pending=self._clerk.some_pending,
+            shift_began=self._gate.shift_began(),
+            siblings=self._roster.siblings_of(plug.slot),
+            quarantine_after=self._config.work.quarantine_after,
+            for_proofs_only=self._gate.for_proofs_only(plug.slot),
         )
         with structlog.contextvars.bound_contextvars(slot=plug.slot, visit=visit.id):
             log.info("visit.began", plug=plug.number, node=plug.programmer.node)

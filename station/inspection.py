@@ -79,6 +79,8 @@ def _dump(run: JobRun, chip: FlashChip, into: Path) -> None:
 
     content = run.link.copy_flash(size, tell)
     try:
+        # It holds what the board was given: Wi-Fi keys, passwords.
+        into.touch(mode=0o600)
         into.write_bytes(content)
     except OSError as error:
         raise JobEnded(Reason.STATION_BUG, f"{into} cannot be written ({error.strerror})") from error

@@ -13,11 +13,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import msgspec
+import structlog
 
-from station import selftest
+from station import selftest, upload
 from station.admission import refuse_reused_mac
+from station.boarddata import NO_DATA, BoardData
 from station.errors import JobEnded, LineStopped, RecordsUnwritable, StationError
 from station.flashing import BoardLink
+from station.layouts import Layout
 from station.link import Evidence
 from station.model import (
     FlashChip,
@@ -25,6 +28,7 @@ from station.model import (
     JobStart,
     JobState,
     KnownBoard,
+    Measurement,
     Outcome,
     PendingJob,
     Phase,
@@ -32,9 +36,13 @@ from station.model import (
     PhaseRecord,
     VisitEnd,
 )
+from station.network import files_of
+from station.ports import Repl
 from station.properties import Learned, Role
+from station.proving import Sample
 from station.reasons import Reason
 from station.recipe import Recipe, demands_cold_boot
+from station.secrets import Secrets
 from station.verdict import (
     DETAIL_CAP_CHARACTERS,
     Verdict,
@@ -51,14 +59,25 @@ from station.verdict import (
 from station.views import Progress
 from station.visit import Finding, Held, JobRow, Tools, Visit, VisitResult, write_down
 
+log = structlog.get_logger()
 TRANSCRIPT_CAP_BYTES = 64 << 10
 _LOOK_S = 0.05
 _FLASHED = ("flash_md5", "flash_real_size", "flash_rest_blank", "mac_after_write")
 
 
-def required_evidence(recipe: Recipe, *, flashed: bool = True) -> tuple[str, ...]:
-    """Return the names of the measurements without which there is no PASS; `flashed`: by this job, in any of its visits."""
-    return (*(_FLASHED if flashed else ()), "boot_to_prompt", *selftest.required_measurements(recipe))
+def required_evidence(
+    recipe: Recipe, *, flashed: bool = True, chip: FlashChip | None = None, made: bool = True
+) -> tuple[str, ...]:
+    """Return the names of the measurements without which there is no PASS of a board with this flash chip.
+
+    `flashed`: by this job, in any of its visits. `made`: a golden or red board is judged without its files being asked for.
+    """
+    return (
+        *(_FLASHED if flashed else ()),
+        "boot_to_prompt",
+        *selftest.required_measurements(recipe, chip),
+        *(upload.required_measurements(files_of(recipe)) if made else ()),
+    )
 
 
 class JobRun:
@@ -69,13 +88,26 @@ class JobRun:
         self.tools = tools
         self.evidence = Evidence()
         self.transcript = b""
+        self.blinks = False
+        """Whether the board itself is to show the result: then its line stays open until that is on record."""
         self.begun = False
         """Whether there is a job row: this visit's own, or that of the job it resumed."""
         self.pending: PendingJob | None = None
         """The job that waited for this visit; None when the visit began its own."""
+        self.proving: Sample | None = None
+        """The known board that is judged in this visit instead of made; None for every other."""
+        self.programs = False
+        """Whether the recipe's main.py lies on the board under its name: then it is interrupted after each start."""
+        self.repl: Repl | None = None
+        """The prompt that answered last; whether it still does is for who asks to find out."""
+        self.layout: Layout | None = None
+        """Where the firmware says that its filesystem lies."""
+        self.board_data: BoardData = NO_DATA
+        """What is this board's own: known from `begin` or `resume` on."""
         self._job_id = tools.new_id()
         self._known: KnownBoard | None = None
-        self._mac = ""
+        self.mac = ""
+        """Whose board it is, as soon as that is known."""
         self._began = tools.clock()
         self._started_at = tools.now()
         ladder = tools.allowed_rates(visit.plug, tools.settings.baud_ladder)
@@ -91,6 +123,17 @@ class JobRun:
             properties=visit.properties,
             learn=self.learn,
         )
+
+    @property
+    def recipe(self) -> Recipe:
+        """What is made of this board: the visit's recipe, with the image for this board's flash once that is known."""
+        chip = self.evidence.flash
+        return self.visit.recipe.for_flash(chip.size_bytes) if chip and chip.size_bytes else self.visit.recipe
+
+    @property
+    def is_to_be_made(self) -> bool:
+        """Whether a board in its loader is to be flashed now: nothing waits for its test, and it proves nothing."""
+        return self.pending is None and self.proving is None and self.link.properties.flashes
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:
@@ -129,7 +172,7 @@ class JobRun:
 
     def claim(self, mac: str) -> None:
         """Say that this board is alive in this slot; raises `JobEnded` when it is alive in another one as well."""
-        self._mac = mac
+        self.mac = mac
         self.tools.claims.claim(mac, self.visit.plug.slot, self.visit.stop)
         self.tell(Progress(phase=Phase.CONNECT, note="who it is, is known"))
 
@@ -148,7 +191,8 @@ class JobRun:
         self.tools.learn(self.visit.plug.slot, learned)
 
     def begin(self) -> None:
-        """Write the job row: durable before the first byte of flash is touched."""
+        """Get the board's own data, and write the job row: durable before the first byte of flash is touched."""
+        self._fetch_board_data()
         self.tools.recorder.begin_job(self._start())
         self.begun = True
 
@@ -157,19 +201,41 @@ class JobRun:
 
         Raises `JobEnded` where it may not be tested here or under the recipe that is loaded.
         """
-        pending = self.tools.recorder.pending_job(self._mac)
+        pending = self.tools.recorder.pending_job(self.mac)
         if pending is None or self.visit.again:
             return False
-        if pending.lot.recipe_hash != self.visit.recipe.hash:
-            raise JobEnded(Reason.PENDING_ELSEWHERE, pending.lot.product)
+        recipe = self._recipe_of(pending)
         self.pending, self._job_id, self.begun = pending, pending.id, True
         if not self.link.properties.tests:
             raise self.awaits()
         evidence = self.evidence
         evidence.identity, evidence.observed_mac = pending.identity, pending.identity.mac
         evidence.flash, evidence.flash_mode = pending.flash, pending.flash_mode
-        self.visit = replace(self.visit, lot=pending.lot)
+        self.visit = replace(self.visit, lot=pending.lot, recipe=recipe)
+        self._fetch_board_data()
         return True
+
+    def _recipe_of(self, pending: PendingJob) -> Recipe:
+        """Return what this board was flashed with: the recipe that is loaded, or that of a lot whose boards are finished.
+
+        Raises `JobEnded` where neither is it.
+        """
+        if pending.lot.recipe_hash == self.visit.recipe.hash:
+            return self.visit.recipe
+        kept = self.tools.kept_recipe(pending.lot)
+        if kept is None:
+            raise JobEnded(Reason.PENDING_ELSEWHERE, pending.lot.product)
+        return kept
+
+    def _fetch_board_data(self) -> None:
+        """Ask for all that the recipe gives this board, itself known by now; raises `JobEnded` when something is missing."""
+        identity = self.evidence.identity
+        if identity is not None and self.proving is None:
+            self.board_data = self.tools.board_data.data_for(self.recipe, identity, self._job_id)
+
+    def clean(self) -> Secrets:
+        """Return what must be in nothing that this visit leaves: the board's secrets, and all others of the recipe."""
+        return self.board_data.secrets | self.tools.board_data.secrets_around(self.visit.recipe)
 
     def awaits(self) -> JobEnded:
         """Return what ends this visit of a flashed board that cannot be tested here and now."""
@@ -180,7 +246,9 @@ class JobRun:
 
     def demands_cold_boot(self) -> bool:
         """Whether the recipe wants a hardware start of this very board before its PASS."""
-        policy = self.visit.recipe.policy
+        if self.proving is not None:
+            return False
+        policy = self.recipe.policy
         if policy.cold_boot in ("never", "all"):
             return policy.cold_boot == "all"
         return demands_cold_boot(policy, self.tools.recorder.number_in_lot(self._job_id))
@@ -190,7 +258,9 @@ class JobRun:
         earlier = self.pending.measurements if self.pending is not None else ()
         within = {measurement.name for measurement in (*earlier, *self.evidence.measurements) if measurement.within}
         flashed = self.evidence.flash_touched or self.pending is not None
-        missing = [name for name in required_evidence(self.visit.recipe, flashed=flashed) if name not in within]
+        chip, made = self.evidence.flash, self.proving is None
+        required = required_evidence(self.recipe, flashed=flashed, chip=chip, made=made)
+        missing = [name for name in required if name not in within]
         if missing:
             raise JobEnded(Reason.EVIDENCE_MISSING, ", ".join(missing))
 
@@ -205,7 +275,7 @@ class JobRun:
         return since_s
 
     def blame_the_hub(self, verdict: Verdict, since_s: float) -> Verdict:
-        """Return the verdict, or that the hub was disturbed since then; call it with the port released: it may take 2 s.
+        """Return the verdict, or that the hub was disturbed since then; it may take two seconds, and the port is released.
 
         It waits only where the loss of this slot, or of others of its hub a moment ago, may still turn out to be one event.
         """
@@ -224,7 +294,7 @@ class JobRun:
         if self.pending is not None and verdict.outcome not in (Outcome.PASS, Outcome.FAIL):
             return self._record_interruption(verdict)
         if not self._is_job(verdict):
-            return self._record_finding(verdict.reason or Reason.STATION_BUG, verdict.detail)
+            return self.record_finding(verdict.reason or Reason.STATION_BUG, verdict.detail)
         rows = [JobRow(start=self._start(), end=self._end(verdict), begun=self.begun)]
         if verdict.reason is Reason.IDENTITY_MISMATCH and verdict.state is JobState.PENDING:
             rows.append(self._row_of_the_other_board(rows[0].end))
@@ -241,6 +311,8 @@ class JobRun:
         identity = self.evidence.identity
         if identity is not None:
             progress = replace(progress, mac=identity.mac, chip_id=identity.chip_id)
+        if progress.note:
+            progress = replace(progress, note=self.board_data.secrets.text(progress.note, cut=True))
         self.visit.tell(progress)
 
     def _is_job(self, verdict: Verdict) -> bool:
@@ -258,32 +330,46 @@ class JobRun:
         """A later visit that neither passed nor failed: its job waits on, as it did before."""
         reason = verdict.reason or Reason.STATION_BUG
         if verdict.outcome is Outcome.ABORTED and reason is not Reason.STOPPED_BY_REQUEST:
-            return self._record_finding(Reason.TEST_INTERRUPTED, reason)
-        return self._record_finding(reason, verdict.detail)
+            return self.record_finding(Reason.TEST_INTERRUPTED, reason)
+        return self.record_finding(reason, verdict.detail)
 
-    def _record_finding(self, reason: Reason, detail: str) -> Finding:
+    def record_finding(self, reason: Reason, detail: str) -> Finding:
+        """End the visit on record without a result of its own; what the records cannot take is said instead."""
+        clean = self.clean()
+        detail = clean.text(detail, cut=True)
         end = VisitEnd(
             ended_at=self.tools.now(),
             job_id=self.pending.id if self.pending is not None else None,
             finding=reason,
             detail=detail,
-            transcript=self.transcript,
-            mac=self._mac,
+            transcript=clean.data(self.transcript, cut=True),
+            mac=self.mac,
         )
         try:
             self.tools.recorder.end_visit(self.visit.id, end)
         except RecordsUnwritable as error:
             reason, detail = Reason.RECORDS_UNWRITABLE, str(error)
-        return Finding(visit_id=self.visit.id, reason=reason, detail=detail, mac=self._mac)
+        return Finding(visit_id=self.visit.id, reason=reason, detail=detail, mac=self.mac)
 
     def _row_of_the_other_board(self, swapped: JobEnd) -> JobRow:
         """The board that was flashed stays pending; the one that answered in its place gets an ERROR row of its own."""
         other = next((m.value for m in self.evidence.measurements if m.name == "mac"), "")
         start = replace(
-            self._start(), id=self.tools.new_id(), identity=None, observed_mac=str(other or ""), flash=None, attempt=1
+            self._start(),
+            id=self.tools.new_id(),
+            identity=None,
+            observed_mac=self.clean().text(str(other or "")),
+            flash=None,
+            attempt=1,
         )
         end = replace(
-            swapped, state=JobState.CLOSED, outcome=Outcome.ERROR, flash_touched=False, bytes_flashed=0, baud_used=None
+            swapped,
+            state=JobState.CLOSED,
+            outcome=Outcome.ERROR,
+            flash_touched=False,
+            bytes_flashed=0,
+            baud_used=None,
+            values=(),
         )
         return JobRow(start=start, end=end, begun=False)
 
@@ -297,7 +383,7 @@ class JobRun:
             identity=self.evidence.identity,
             observed_mac=self.evidence.observed_mac,
             flash=self.evidence.flash,
-            firmware_sha256=self.visit.recipe.firmware_sha256,
+            firmware_sha256=self.recipe.firmware_sha256,
             operator=self.tools.operator,
             host=self.tools.host(),
             attempt=self.pending.attempt if self.pending else 1 + (self._known.attempts if self._known else 0),
@@ -305,23 +391,41 @@ class JobRun:
 
     def _end(self, verdict: Verdict) -> JobEnd:
         closed = verdict.state is JobState.CLOSED
-        evidence = self.evidence
+        evidence, clean = self.evidence, self.clean()
+        lines = [clean.text(line, cut=True) for line in ([verdict.detail] if verdict.reason else []) + evidence.notes]
+        beyond_connect = any(
+            phase.phase is not Phase.CONNECT and phase.outcome is not PhaseOutcome.SKIPPED for phase in evidence.phases
+        )
+        flash_touched = evidence.flash_touched or self.pending is not None
+        # Until a phase after CONNECT began nothing was sent that carries the board's numbers.
+        used = flash_touched or beyond_connect or verdict.outcome is Outcome.PASS
         return JobEnd(
             state=verdict.state,
             outcome=(verdict.outcome or Outcome.ERROR) if closed else None,
             reason=verdict.reason or "",
-            detail="\n".join((verdict.detail, *evidence.notes) if verdict.reason else evidence.notes)[
-                :TRANSCRIPT_CAP_BYTES
-            ],
+            detail="\n".join(lines)[:TRANSCRIPT_CAP_BYTES],
             ended_at=self.tools.now(),
             duration_s=self.tools.clock() - self._began,
-            phases=tuple(evidence.phases),
-            measurements=tuple(evidence.measurements),
+            phases=tuple(replace(phase, detail=clean.text(phase.detail, cut=True)) for phase in evidence.phases),
+            measurements=tuple(without_secrets(clean, measured) for measured in evidence.measurements),
             baud_used=evidence.baud_used,
             baud_fallbacks=evidence.baud_fallbacks,
             boot_evidence=evidence.boot_evidence,
-            flash_touched=evidence.flash_touched or self.pending is not None,
+            flash_touched=flash_touched,
             flash_mode=evidence.flash_mode,
             bytes_flashed=evidence.bytes_flashed,
-            transcript=self.transcript,
+            transcript=clean.data(self.transcript, cut=True),
+            values=tuple((name, clean.text(value)) for name, value in self.board_data.public) if used else (),
+            number_used=used,
         )
+
+
+def say_slip(event: str, slip: Verdict) -> None:
+    """Log what went wrong after a result was on record, and changes nothing about it."""
+    tell = log.error if slip.reason is Reason.STATION_BUG else log.info
+    tell(event, reason=slip.reason, problem=slip.detail)
+
+
+def without_secrets(secrets: Secrets, measured: Measurement) -> Measurement:
+    """The measurement as it may be kept: a check of the recipe's own may have read back what it must not tell."""
+    return replace(measured, name=secrets.text(measured.name), value=secrets.value(measured.value))

@@ -27,8 +27,14 @@ class BenchState:
     slots: Mapping[str, SlotProperties]
     diagnoses: tuple[Diagnosis, ...] = ()
     """What the doctor found that is not well; only problems are said here."""
+    unreleased: str = ""
+    """Why the recipe may not be used; empty when it may."""
     disturbed_hubs: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By name of the hub the slots that it lost."""
+    quarantined: Mapping[str, str] = field(default_factory=dict)
+    """By label of the slot why it is in quarantine."""
+    label_trouble: str = ""
+    """Why labels are not printed; empty when they are, or nobody wants any."""
     moved_hub: str = ""
     """Labels of slots that seem to be at another USB port, `A1-A8`; empty when none does."""
 
@@ -46,21 +52,35 @@ def notices(bench: BenchState) -> tuple[str, ...]:
         f"{hub} disturbed ({_named(slots)}): its plug, its cable, its supply? Hands off, it goes on when it was still for 10 s"
         for hub, slots in bench.disturbed_hubs.items()
     ]
-    if not bench.has_recipe:
-        said.append("no recipe: set work.recipe in the configuration (station recipe new makes one), restart")
-    elif not bench.lot_is_open:
-        said.append(f"{words_for(Reason.NO_WORK_ORDER)} (station lot open --by NAME)")
+    said += [
+        f"slot {label} quarantined: {why}; show it a golden or red board, or station slots release {label}"
+        for label, why in bench.quarantined.items()
+    ]
+    said += _about_work(bench)
     without = [label for label in bench.slots if needs_test_slot(label, bench.slots)]
     if without:
         said.append(f'no slot can test what {_named(without)} flashed: give a slot role = "test" in the configuration')
     if bench.moved_hub:
         said.append(f"{bench.moved_hub} seem to be at another USB port: station slots moved")
+    if bench.label_trouble:
+        said.append(
+            f"label printer: {bench.label_trouble}. The boards are good: keep them in order until they have labels"
+        )
     if not bench.udev_heard:
         said.append("udev is silent: plugs are found by looking every few seconds only")
     if not bench.lights_healthy:
         said.append("the status light is dead: watch this page")
     said += [f"{each.check}: {each.said}: {each.fix}" for each in bench.diagnoses if each.level is Level.PROBLEM]
     return tuple(said)
+
+
+def _about_work(bench: BenchState) -> list[str]:
+    """What keeps the bench from making anything at all."""
+    if not bench.has_recipe:
+        return ["no recipe: set work.recipe in the configuration (station recipe new makes one), restart"]
+    if bench.unreleased:
+        return [f"{words_for(Reason.NOT_RELEASED, bench.unreleased)} (station recipe list)"]
+    return [] if bench.lot_is_open else [f"{words_for(Reason.NO_WORK_ORDER)} (station lot open --by NAME)"]
 
 
 def _named(labels: Sequence[str]) -> str:

@@ -8,10 +8,12 @@ event loop (watcher, light) or from a slot's own thread (line, flasher, repl, re
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Literal, Protocol
 
 from station.errors import LineStopped
+from station.layouts import Layout
 from station.model import (
     BootInto,
     CommittedJob,
@@ -30,6 +32,7 @@ from station.model import (
     StopCause,
     VisitEnd,
 )
+from station.proving import Golden, Lately, Proof, SlotEvent, Standing
 from station.views import StationView
 
 
@@ -227,9 +230,10 @@ class Flasher(Protocol):
 class Repl(Protocol):
     """The conversation with one board's MicroPython, over one open line at 115200. Used from one thread."""
 
-    def await_prompt(self, timeout_s: float) -> str:
+    def await_prompt(self, timeout_s: float, *, programs: bool = False) -> str:
         """Wait for the firmware after a reset and enter the raw REPL; return the banner (escaped, capped).
 
+        `programs`: a program lies on the board that may never end by itself: it is interrupted, but boot.py gets its time.
         Raises `NothingBoots`, `BootLooping`, `FilesystemCorrupt`, `ReplSilent`, `ReplGarbage`.
         """
 
@@ -277,11 +281,45 @@ class Recorder(Protocol):
     def number_in_lot(self, job_id: str) -> int:
         """Return which board of its lot, counted from 1 in the order of first attempts, the job's board is."""
 
+    def known_layout(self, firmware_sha256: str, flash_bytes: int) -> Layout | None:
+        """Look up where this image has its filesystem on a flash of this size; None when no board showed it yet."""
+
+    def learn_layout(self, firmware_sha256: str, flash_bytes: int, layout: Layout) -> None:
+        """Keep what a board that passed showed; what is known already stays."""
+
     def begin_job(self, start: JobStart) -> None:
         """Write the job row (and its board row), running, durable before the first byte of flash is touched."""
 
     def finish_job(self, job_id: str, end: JobEnd) -> CommittedJob:
         """Close a job or set it pending, commit, and return the row as read back from the database."""
+
+
+class ProofKeeper(Protocol):
+    """What slots have proven, and what was said about slots. Called from threads; every call may block.
+
+    Every method raises `RecordsUnwritable` when the database cannot take it.
+    """
+
+    def standing(self, slot: str, lot_id: str, since: datetime | None) -> Standing:
+        """Return what holds for this slot now; proofs of another lot, or from before `since`, do not count."""
+
+    def standings(self, slots: Sequence[str], lot_id: str, since: datetime | None) -> Mapping[str, Standing]:
+        """Return the same for several slots, of one moment."""
+
+    def lately(self, slot: str) -> Sequence[Lately]:
+        """Return the last jobs of all slots, newest first, none from before the last word about this slot."""
+
+    def goldens(self) -> Sequence[Golden]:
+        """Return what was made of the last golden boards, of all slots and lots, newest first."""
+
+    def has_pass(self, lot_id: str, since: datetime | None) -> bool:
+        """Whether a board of this lot passed, after `since` where that is given."""
+
+    def put(self, made: Proof, event: SlotEvent | None) -> None:
+        """Write a proof, and what it changes for its slot, durable when the call returns."""
+
+    def say(self, event: SlotEvent) -> None:
+        """Write what is said about a slot; raises `ConfigurationError` when it changes nothing."""
 
 
 class Books(Recorder, Protocol):
@@ -298,6 +336,9 @@ class Books(Recorder, Protocol):
 
     def rejected(self, lot_id: str) -> int:
         """Return how many modules a person booked out of this lot by hand; raises `RecordsUnwritable`."""
+
+    def numbers_left(self) -> Mapping[str, int]:
+        """Return pool -> how many serial numbers this station can still hand out; raises `RecordsUnwritable`."""
 
     def jobs(self, limit: int) -> Sequence[CommittedJob]:
         """Return the jobs begun last, newest first; raises `RecordsUnwritable`."""
@@ -321,6 +362,9 @@ class Gauges(Protocol):
     def job_finished(self, slot: str, end: JobEnd, *, first_attempt: bool) -> None:
         """A job is on record."""
 
+    def flash_vendor(self, vendor: str) -> None:
+        """A board's first attempt is on record, and this vendor made its flash chip (`station.selftest.VENDORS`)."""
+
     def phase_finished(self, phase: Phase, duration_s: float) -> None:
         """A phase of a job that is on record took so long."""
 
@@ -336,8 +380,14 @@ class Gauges(Protocol):
     def hub_disturbed(self) -> None:
         """A whole hub was disturbed."""
 
+    def quarantined(self, slots: int) -> None:
+        """So many slots of the map are in quarantine."""
+
     def pending_jobs(self, jobs: int, oldest_s: float) -> None:
         """So many boards are flashed and wait for their test; the oldest for so long (0 for none)."""
+
+    def numbers_left(self, left: Mapping[str, int]) -> None:
+        """So many serial numbers are left in each pool."""
 
     def rejected(self, modules: int) -> None:
         """So many modules were booked out of the current lot by hand."""

@@ -61,6 +61,11 @@ class Roster:
         wanted = frozenset(places)
         return [slot.label for slot in self if slot.place in wanted]
 
+    def siblings_of(self, label: str) -> tuple[str, ...]:
+        """Return the labels of the other slots of the map that do the same work."""
+        role = self.slots[label].properties.role
+        return tuple(other for other, its in self.properties.items() if its.role is role and other != label)
+
     def slot_of(self, programmer: Programmer) -> Slot:
         """Return the slot this programmer is in; a place that has none becomes one, or a stranger."""
         place = programmer.place

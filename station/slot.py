@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from station.config import FlashingSection
+from station.lineowners import LET_GO_S, LineOwners
 from station.lookout import Listener, Lookout, Looks
 from station.model import CommittedJob, Light, Plug, Programmer, StopCause, chip_id_from_mac, format_chip_id
 from station.ports import Clock
@@ -26,8 +27,6 @@ from station.visit import Finding, Held, VisitResult
 from station.visiting import StartVisit, Visiting, VisitListener
 
 RETRY_S = 2.0
-LET_GO_S = 45.0
-"""So long whoever has the line may take to give it back; a close whose output cannot drain takes 31 s (faults.md B-9)."""
 _BARE = (SlotState.EMPTY, SlotState.READY, SlotState.LIFTED)
 # Left early: what is said of such a board stays until the next one comes, although the socket is empty.
 _PULLED_EARLY = (Reason.UNPLUGGED, Reason.TEST_INTERRUPTED, Reason.HUB_DISTURBED)
@@ -58,6 +57,8 @@ class Bench:
     now: Callable[[], datetime]
     free_slot: Callable[[str], str] = lambda _label: ""
     """Name an empty slot other than this one, for a board that shall be tried elsewhere; empty when there is none."""
+    barred: Callable[[str], Blocked | None] = lambda _label: None
+    """Why the slot with this label may make no boards; said while it is empty."""
 
 
 class Slot:
@@ -89,22 +90,19 @@ class Slot:
             bench.looks,
             Listener(saw=self._saw, broken=self._look_died, freed=self._go_on, changed=lambda: bench.changed(self)),
         )
+        self._line = LineOwners(self._visiting, self._lookout, bench.clock)
         self._seated = self._closing = False
-        self._asked_back_at: float | None = None
-        self._stuck = False
         self._not_before = 0.0
         self._rival = self._elsewhere = ""
         self._result: Shown = None
         self._changed_at = bench.now()
-        self._mac = ""
-        self._chip_id = ""
+        self._mac = self._chip_id = ""
 
     @property
     def light(self) -> Light:
-        """What the light of this slot shows; a slot that waits shows how urgent its obstacle is."""
-        if self.state is SlotState.WAITING and self._result is not None:
-            return MEANINGS[reason_of(self._result)[0]].light
-        return LIGHTS[self.state]
+        """What the light of this slot shows; where there is an obstacle, how urgent that is."""
+        shown = self._bar or (self._result if self.state is SlotState.WAITING else None)
+        return LIGHTS[self.state] if shown is None else MEANINGS[reason_of(shown)[0]].light
 
     @property
     def busy(self) -> bool:
@@ -114,12 +112,12 @@ class Slot:
     @property
     def free(self) -> bool:
         """Whether the next board may be put here."""
-        return self.state in (SlotState.EMPTY, SlotState.READY) and not self._stuck
+        return self.state in (SlotState.EMPTY, SlotState.READY) and not self._line.stuck and self._bar is None
 
     @property
     def line_is_back(self) -> bool:
         """Whether no thread of this slot has its line."""
-        return self._visiting.free and self._lookout.free
+        return self._line.back
 
     @property
     def programmer(self) -> Programmer | None:
@@ -129,7 +127,13 @@ class Slot:
     @property
     def texts(self) -> Texts:
         """What a person reads of this slot: page, terminal and log take it from here."""
-        return texts_of(self.state, self._result, self.properties, self._elsewhere)
+        state, shown = (SlotState.WAITING, self._bar) if self._bar else (self.state, self._result)
+        return texts_of(state, shown, self.properties, self._elsewhere)
+
+    @property
+    def _bar(self) -> Blocked | None:
+        """What an empty slot has to say."""
+        return self._bench.barred(self.label) if self.state in (SlotState.EMPTY, SlotState.READY) else None
 
     # -- what happens to a slot ------------------------------------------------------------------------------------
 
@@ -154,7 +158,7 @@ class Slot:
 
     def unplugged(self) -> None:
         """The programmer is gone: its line is released before anything else happens in this slot."""
-        self._take_line(StopCause.UNPLUGGED)
+        self._line.take(StopCause.UNPLUGGED)
         self._next = None
         if self._programmer is None:
             return
@@ -166,9 +170,9 @@ class Slot:
         """Begin the visit of a waiting slot, or the watch of its socket, unless the bench is blocked; else harmless."""
         if self.state is not SlotState.WAITING or self._bench.clock() < self._not_before:
             return
-        if not self._line_is_free and not self._stuck:
+        if not self._line_is_free and not self._line.stuck:
             return
-        blocked = Blocked(Reason.ADAPTER_HUNG, _STUCK) if self._stuck else self._bench.blocked(self.label)
+        blocked = Blocked(Reason.ADAPTER_HUNG, _STUCK) if self._line.stuck else self._bench.blocked(self.label)
         if blocked is not None:
             self._seated = False
             if blocked != self._result:
@@ -185,9 +189,8 @@ class Slot:
     def tick(self) -> None:
         """End a visit that is past its deadline, and give up one that does not end; called about twice a second."""
         if self.busy and self._visiting.overdue:
-            self._take_line(StopCause.DEADLINE)
-        asked_at = self._asked_back_at
-        if asked_at is not None and self._bench.clock() - asked_at >= LET_GO_S and not self._stuck:
+            self._line.take(StopCause.DEADLINE)
+        if self._line.kept:
             self._give_up()
 
     def contested(self, other: str) -> None:
@@ -227,8 +230,8 @@ class Slot:
     async def stop(self, cause: StopCause) -> None:
         """End visit and watch, begin none again, and wait until the visit is on record, unless it is stuck already."""
         self._closing = True
-        self._take_line(cause)
-        if not self._stuck:
+        self._line.take(cause)
+        if not self._line.stuck:
             await self.finished()
             await self._lookout.ended()
 
@@ -262,6 +265,7 @@ class Slot:
             reason=texts.reason,
             cause=texts.cause,
             job_id=job.id if job else "",
+            values=job.values if job else (),
             changed_at=self._changed_at.isoformat(timespec="milliseconds"),
             unwatched=self._lookout.unwatched and self.state in RESULTS,
             properties=in_words(self.properties) if self.known else "",
@@ -284,8 +288,8 @@ class Slot:
         self._bench.changed(self)
 
     def _visit_ended(self, plug: Plug, result: VisitResult) -> None:
-        given_up = self._stuck
-        self._forget_asking()
+        given_up = self._line.stuck
+        self._line.came_back()
         # A line that broke before the uevent came: most likely unplugged, so give the uevent time before trying again.
         self._not_before = self._bench.clock() + RETRY_S
         # What comes after the slot was given up is on record, and changes nothing here: another plug does.
@@ -296,7 +300,7 @@ class Slot:
 
     def _visit_died(self, error: BaseException) -> None:
         """A mistake of ours outside the job itself costs this slot only."""
-        self._forget_asking()
+        self._line.came_back()
         if self.busy:
             self._result = _bug(error)
             self._apply(SlotEvent.NEEDS_TECHNICIAN)
@@ -344,7 +348,7 @@ class Slot:
     def _go_on(self) -> None:
         """The line is free: begin what this state asks for."""
         if self.line_is_back:
-            self._forget_asking()
+            self._line.came_back()
         programmer = self._programmer
         if programmer is None or not self._line_is_free:
             return
@@ -392,19 +396,9 @@ class Slot:
 
     # -- the line --------------------------------------------------------------------------------------------------
 
-    def _take_line(self, cause: StopCause) -> None:
-        """Ask whoever has the line to give it back: at once, and no more can be done."""
-        if self._asked_back_at is None and not self.line_is_back:
-            self._asked_back_at = self._bench.clock()
-        self._visiting.interrupt(cause)
-        self._lookout.interrupt(cause)
-
-    def _forget_asking(self) -> None:
-        self._asked_back_at, self._stuck = None, False
-
     def _give_up(self) -> None:
         """Whoever has the line does not come back: this slot calls the technician, and no other knows of it."""
-        self._stuck = True
+        self._line.stuck = True
         if self.busy:
             self._result = Finding(visit_id="", reason=Reason.ADAPTER_HUNG, detail=_STUCK)
             self._apply(SlotEvent.NEEDS_TECHNICIAN)

@@ -127,6 +127,7 @@ GATES = (
     Reason.NO_WORK_ORDER,
     Reason.UNKNOWN_PLACE,
     Reason.HUB_DISTURBED,
+    Reason.FIRST_ARTICLE_RUNS,
 )
 
 

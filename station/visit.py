@@ -11,15 +11,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from station.boarddata import DataSource, NoData
 from station.claims import Claims
 from station.config import FlashingSection
 from station.hubs import Hubs
+from station.layouts import FilesystemMaker, cannot_make
 from station.model import CommittedJob, HostFacts, JobEnd, JobStart, Lot, Phase, Plug, VisitEnd
-from station.ports import Clock, Flasher, LineOpener, Recorder, ReplMaker, Stop
+from station.ports import Clock, Flasher, LineOpener, ProofKeeper, Recorder, ReplMaker, Stop
 from station.properties import ANY_SLOT, Learned, SlotProperties
 from station.qualification import NOTHING, ladder_for
 from station.reasons import Reason
 from station.recipe import Recipe
+from station.turns import Turns
 from station.views import Progress
 
 
@@ -47,10 +50,25 @@ class Tools:
     operator: str = ""
     allowed_rates: Callable[[Plug, tuple[int, ...]], tuple[int, ...]] = unproven_rates
     """What of the configured ladder may be used in this plug's slot; by default what may be used without a measurement."""
+    board_data: DataSource = field(default_factory=NoData)
+    """Where serial numbers, pre-assigned values and secrets come from; by default there are none."""
     learn: Callable[[str, Learned], None] = lambda _slot, _learned: None
     """Called in the slot's thread with what was found out about the slot of this label."""
+    kept_recipe: Callable[[Lot], Recipe | None] = lambda _lot: None
+    """The recipe of a closed lot whose waiting boards shall be tested under it; None for any other lot.
+
+    Raises `RecordsUnwritable`.
+    """
+    make_filesystem: FilesystemMaker = cannot_make
+    """Makes what the flash pass writes besides the image, where the layout is known."""
     hubs: Hubs = field(default_factory=Hubs)
     """Whose fault it is not, when a whole hub goes; one that knows no programmer is never disturbed."""
+    radios: Turns = field(default_factory=Turns)
+    """Whose radio may be on, of the boards behind one hub."""
+    label_trouble: Callable[[], str] = lambda: ""
+    """What keeps labels from being printed; empty when nothing does. No visit asks."""
+    proofs: ProofKeeper | None = None
+    """What the slots have proven; None, where a board is made by hand, asks nobody and judges no golden board."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +88,14 @@ class Visit:
     """Stop after this phase on request; never a PASS."""
     some_pending: bool = False
     """Whether any board waits for its test: then a firmware that is slow to answer is worth waiting for."""
+    shift_began: datetime | None = None
+    """Proofs from before do not count; None: those of the whole lot do."""
+    siblings: tuple[str, ...] = ()
+    """Labels of the other slots that do the same work."""
+    quarantine_after: int = 0
+    """So many different boards in a row that do not pass quarantine this slot, if its siblings do well; 0: never."""
+    for_proofs_only: bool = False
+    """This slot may judge known boards, and make none: the first article is being made elsewhere."""
     again: bool = False
     """Make the board once more although the records say that it is done."""
     dump: Path | None = None

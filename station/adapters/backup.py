@@ -34,7 +34,8 @@ from station.adapters.archive import (
 )
 from station.adapters.host import station_version
 from station.adapters.job_journal import JobJournal, sync_directory
-from station.adapters.records import copy_records, database_path, examine
+from station.adapters.records import HIGH_WATER, copy_records, database_path, examine
+from station.bundle import SUFFIX, is_bundle, recipe_files
 from station.config import Config
 from station.errors import BackupFailed, ConfigurationError
 
@@ -105,7 +106,9 @@ def make_backup(config: Config, config_file: Path | None, *, to: Path | None, be
 def is_small_state(file: Path, database: Path) -> bool:
     """Whether this is a file of the state directory that a backup takes: neither records, nor lock, nor draft."""
     records = {database.name + suffix for suffix in ("", "-wal", "-shm", "-journal")}
-    return not (file.name in records or file.name == "lock" or file.name.startswith(".") or file.suffix in _NEVER_STATE)
+    # How far the numbers got is never put back to what it was: see `records.after_restore`.
+    records |= {"lock", HIGH_WATER}
+    return not (file.name in records or file.name.startswith(".") or file.suffix in _NEVER_STATE)
 
 
 def recipe_directories(config: Config, config_file: Path | None) -> tuple[Path, ...]:
@@ -189,24 +192,32 @@ def _small_state(state_dir: Path, database: Path) -> list[Path]:
 
 
 def _recipes_and_images(config: Config, config_file: Path | None, problems: list[str]) -> Iterable[Path]:
-    """The recipe that is named, every recipe in the directories of recipes, and the image of each."""
+    """The recipe that is named, and every recipe and bundle in the directories of recipes, with every file they name."""
     recipes = [Path(config.work.recipe).absolute()] if config.work.recipe else []
     for directory in recipe_directories(config, config_file):
-        recipes += sorted(directory.glob("*.toml")) if directory.is_dir() else []
+        recipes += sorted((*directory.glob("*.toml"), *directory.glob(f"*{SUFFIX}"))) if directory.is_dir() else []
     found: dict[Path, None] = {}
     for recipe in dict.fromkeys(recipes):
         try:
-            image = tomllib.loads(recipe.read_text("utf-8"))["firmware"]["path"]
-            found |= {recipe: None, (recipe.parent / str(image)).resolve(): None}
+            found |= dict.fromkeys([recipe] if is_bundle(recipe) else _files_of(recipe))
         except OSError as error:
             problems.append(f"{recipe} is not in it ({error.strerror})")
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError):
-            problems.append(f"{recipe} is no TOML: it is in it, its image is not")
+        except ConfigurationError as error:
+            problems.append(f"{recipe} is in it, what it names is not ({error.problem})")
             found[recipe] = None
-        except (KeyError, TypeError):
-            # Another TOML file that lies there: no recipe.
-            continue
     return found
+
+
+def _files_of(recipe: Path) -> list[Path]:
+    """Return the recipe and every file it names; nothing for another TOML file that lies there."""
+    try:
+        named = tomllib.loads(recipe.read_text("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError):
+        pass  # said by who reads it as a recipe
+    else:
+        if not named.keys() & {"firmware", "image"}:
+            return []
+    return recipe_files(recipe)
 
 
 def _manifest(config: Config, sources: list[Source], now: datetime) -> Manifest:

@@ -20,6 +20,8 @@ from typing import Any, Final, Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from station.secrets import Vault
+
 LogFormat = Literal["auto", "json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -118,12 +120,18 @@ class LogWriter:
 
 @contextlib.contextmanager
 def configure_logging(
-    level: LogLevel, log_format: LogFormat, stream: TextIO, *, on_drop: Callable[[], None] = lambda: None
+    level: LogLevel,
+    log_format: LogFormat,
+    stream: TextIO,
+    *,
+    on_drop: Callable[[], None] = lambda: None,
+    vault: Vault | None = None,
 ) -> Iterator[LogWriter]:
     """Send all events, and those of libraries that use `logging`, to `stream` while the context is open; flush at its end.
 
     `auto` writes for people when `stream` is a terminal and JSON otherwise. `on_drop` is called from any thread for each
-    lost line. It is the outermost context of a program: what is logged after it goes where structlog sends it by default.
+    lost line. What is in the `vault` is taken out of every value. It is the outermost context of a program: what is logged
+    after it goes where structlog sends it by default.
     """
     as_json = log_format == "json" or (log_format == "auto" and not stream.isatty())
     processors: list[Processor] = [
@@ -131,6 +139,7 @@ def configure_logging(
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        partial(_without_secrets, vault or Vault()),
         _make_safe,
         _for_journald() if as_json else _for_people(colors=stream.isatty()),
     ]
@@ -191,6 +200,21 @@ def _stdlib_taken_over(level: LogLevel) -> Iterator[None]:
         logging.getLogger().removeHandler(bridge)
         for name, each in before.items():
             logging.getLogger(name).setLevel(each)
+
+
+def _without_secrets(vault: Vault, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Take out what nobody may see, before anything is escaped or cut."""
+    return {key: _hidden(vault, value) for key, value in event.items()}
+
+
+def _hidden(vault: Vault, value: object) -> object:
+    match value:
+        case None | bool() | int() | float():
+            return vault.value(value)
+        case bytes():
+            return vault.data(value)
+        case _:
+            return vault.text(str(value))
 
 
 def _make_safe(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

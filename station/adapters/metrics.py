@@ -9,7 +9,7 @@ test keeps the two in step. Counters start at zero with the station: totals over
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import Metric
 
 from station.model import HostFacts, JobEnd, JobState, Light, Outcome, Phase
 from station.reasons import Reason
+from station.selftest import UNKNOWN_VENDOR, VENDORS
 from station.views import Level, SlotView, StationView
 
 # Around the times measured per phase on the reference chip (docs/metrics.md): reset and identity take 0.3 to 3 s, MD5 of a
@@ -28,6 +29,7 @@ PHASE_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 12.5, 15.
 WRITE_BUCKETS_S = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # The light promises BUSY within 0.3 s of the plug.
 BUSY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
+LABEL_STATES = ("printed", "failed")
 _UNWELL = (Level.WARNING, Level.PROBLEM)
 
 
@@ -86,6 +88,10 @@ class Metrics:
         if first_attempt:
             self._first_attempts.labels(end.outcome).inc()
 
+    def flash_vendor(self, vendor: str) -> None:
+        """Count a board by who made its flash chip; `unknown` for everybody whom no list has."""
+        self._flash_vendors.labels(vendor).inc()
+
     def visit_finding(self, reason: str) -> None:
         """Count a visit that never became a job."""
         self._findings.labels(Reason(reason)).inc()
@@ -123,6 +129,10 @@ class Metrics:
         """Count a whole hub that was disturbed; the log says which, and which slots it lost."""
         self._hub_disturbed.inc()
 
+    def quarantined(self, slots: int) -> None:
+        """Note how many slots of the map are in quarantine."""
+        self._quarantined.set(slots)
+
     def pending_jobs(self, jobs: int, oldest_s: float) -> None:
         """Note how many boards are flashed and wait for their test, and how long the oldest has waited; 0 for none."""
         self._pending.set(jobs)
@@ -140,6 +150,19 @@ class Metrics:
     def rejected(self, modules: int) -> None:
         """Note how many modules a person booked out of the current lot by hand; they are in no yield."""
         self._rejected.set(modules)
+
+    def numbers_left(self, left: Mapping[str, int]) -> None:
+        """Note how many serial numbers are left in each pool; pools are named by who grants their ranges."""
+        for pool, numbers in left.items():
+            self._numbers_left.labels(pool).set(numbers)
+
+    def labels_waiting(self, labels: int) -> None:
+        """Note how many labels wait for the printer."""
+        self._labels_waiting.set(labels)
+
+    def label_ended(self, state: str) -> None:
+        """Count a label that was `printed`, or `failed` and is asked for by nobody but a person."""
+        self._labels.labels(state).inc()
 
     def log_event_dropped(self) -> None:
         """Count a log event that was thrown away because nobody reads the log."""
@@ -180,6 +203,12 @@ class Metrics:
         self._reasons = Counter(
             "station_job_reasons_total", "Jobs closed without a PASS, by reason.", ["reason"], registry=registry
         )
+        self._flash_vendors = Counter(
+            "station_flash_vendor_total",
+            "Boards by the vendor of their flash chip, at the end of their first attempt.",
+            ["vendor"],
+            registry=registry,
+        )
         self._findings = Counter(
             "station_visit_findings_total", "Visits that never became a job, by reason.", ["reason"], registry=registry
         )
@@ -191,6 +220,9 @@ class Metrics:
         )
         self._hub_disturbed = Counter(
             "station_hub_disturbed_total", "Three or more slots of one hub lost at once.", registry=registry
+        )
+        self._labels = Counter(
+            "station_labels_total", "Labels of boards that passed, by how they ended.", ["state"], registry=registry
         )
         self._dropped = Counter(
             "station_log_events_dropped_total", "Log events lost because nobody read the log.", registry=registry
@@ -230,6 +262,9 @@ class Metrics:
             "How long the oldest board has waited for its test; 0 when none waits.",
             registry=registry,
         )
+        self._quarantined = Gauge(
+            "station_slots_quarantined", "Slots that failed board after board and make none.", registry=registry
+        )
         self._journal_behind = Gauge(
             "station_journal_behind_jobs",
             "Finished jobs not yet in the journal in the second place.",
@@ -241,6 +276,13 @@ class Metrics:
             registry=registry,
         )
         self._backup_age.set(-1)
+        self._numbers_left = Gauge(
+            "station_serial_numbers_left",
+            "Serial numbers that this station can still hand out, by pool.",
+            ["pool"],
+            registry=registry,
+        )
+        self._labels_waiting = Gauge("station_labels_waiting", "Labels that wait for the printer.", registry=registry)
         self._rejected = Gauge(
             "station_rejected_modules",
             "Modules booked out of the current lot by hand, without a MAC.",
@@ -270,6 +312,10 @@ class Metrics:
             self._phases.labels(phase)
         for check, level in product(self._checks, _UNWELL):
             self._doctor.labels(check, level)
+        for state in LABEL_STATES:
+            self._labels.labels(state)
+        for vendor in (*VENDORS.values(), UNKNOWN_VENDOR):
+            self._flash_vendors.labels(vendor)
 
 
 class _WithoutCreated:

@@ -50,6 +50,8 @@ ANSWER_SHARE = 0.125
 ASK_AGAIN_S = 15.0
 """So long a soft reset may be silent before it is asked for again; a boot.py that joins a network takes its time."""
 INTERRUPT_AFTER_SHARE = 0.75
+BOOT_PY_S = 3.0
+"""A boot.py, which must not be cut short, is through by then; what runs still is a program."""
 # A board's UART ring buffer holds 256 bytes (esp_mphal.c); mpremote paces plain raw REPL the same way (fault F-4).
 CHUNK_BYTES, CHUNK_PAUSE_S = 256, 0.01
 
@@ -315,12 +317,13 @@ class RawRepl:
         self._line, self._stop, self._clock = line, stop, clock
         self._raw_paste = True
 
-    def await_prompt(self, timeout_s: float) -> str:
+    def await_prompt(self, timeout_s: float, *, programs: bool = False) -> str:
         """Wait for the firmware of a board that was just reset and enter the raw REPL; return its banner (escaped, capped).
 
         The prompt is believed only once it has run a line that prints a fresh nonce, after which nothing that was sent
-        before can be answered any more. Raises `NothingBoots`, `BootLooping`, `FilesystemCorrupt`, `ReplSilent`,
-        `ReplGarbage`, and what the line raises.
+        before can be answered any more. With `programs` Ctrl-C is sent soon, but after what boot.py takes: a main.py need
+        not end by itself, and the filesystem it lies in is made already. Raises `NothingBoots`, `BootLooping`,
+        `FilesystemCorrupt`, `ReplSilent`, `ReplGarbage`, and what the line raises.
         """
         boot = BootScan()
         asked: list[Run] = []
@@ -342,7 +345,8 @@ class RawRepl:
             if not data or now - polled >= POLL_AT_LEAST_EVERY_S:
                 # Up to 1.20 Ctrl-C also stops the frozen _boot.py, and with it the making of the filesystem, which the next
                 # boot then calls corrupt (micropython#10833, fault D-14). So it waits until the REPL is up, or for long.
-                late = now - started >= INTERRUPT_AFTER_SHARE * timeout_s
+                share_s = INTERRUPT_AFTER_SHARE * timeout_s
+                late = now - started >= (min(BOOT_PY_S, share_s) if programs else share_s)
                 self._line.send(POLL_INTERRUPTING if late or boot.interpreter_runs else POLL)
                 polled = now
         raise boot.failure()

@@ -25,12 +25,15 @@ from station.adapters.records import (
     KeptJob,
     Merged,
     StationLock,
+    burn_since_backup,
     copy_records,
     database_path,
     examine,
+    give_up_labels,
     head,
     knows,
     merge_jobs,
+    part_spans,
     upgrade,
 )
 from station.config import Config, load_config
@@ -78,7 +81,7 @@ def restore_backup(
         lock.take()
         _refuse_to_cover(database, replace=replace)
         found = _journals(backup, unpacked) if journals is None else journals
-        records = _prepared_records(unpacked, found, work, restored)
+        records = _prepared_records(unpacked, found, work, restored, config, now)
         places = _Places(config, config_file, now, restored)
         wanted = {Kind.STATE, Kind.RECIPE, *({Kind.CONFIG} if is_its_own else ())}
         members = [member for member in unpacked.manifest.members if member.kind in wanted]
@@ -149,7 +152,9 @@ def _journals(backup: Path, unpacked: Unpacked) -> list[Path]:
     return JobJournal(backup.absolute().parent, unpacked.manifest.station_id).files()
 
 
-def _prepared_records(unpacked: Unpacked, journals: Sequence[Path], work: Path, restored: Restored) -> Path | None:
+def _prepared_records(
+    unpacked: Unpacked, journals: Sequence[Path], work: Path, restored: Restored, config: Config, now: datetime
+) -> Path | None:
     """Return the records of the backup, of this station's schema, with every newer job of the journals."""
     member = unpacked.manifest.member(Kind.RECORDS)
     if member is None and not journals:
@@ -162,7 +167,15 @@ def _prepared_records(unpacked: Unpacked, journals: Sequence[Path], work: Path, 
     if member is not None:
         unpacked.files[member.name].rename(records)
     upgrade(f"sqlite:///{records}")
+    standing = database_path(config.database_url)
+    burned = burn_since_backup(records, standing=standing, station_id=config.station_id, now=now)
+    if burned.numbers:
+        restored.notes.append(burned.in_words())
     restored.merged = merge_jobs(records, _kept(journals, restored))
+    part_spans(records)
+    lost = give_up_labels(records, now)
+    if lost:
+        restored.notes.append(f"{lost} labels waited when the backup was made, and may be printed: station label list")
     whole = records.with_name("whole.db")
     copy_records(records, whole)
     contents = examine(whole)
@@ -170,6 +183,10 @@ def _prepared_records(unpacked: Unpacked, journals: Sequence[Path], work: Path, 
     if restored.merged.newer:
         restored.notes.append(
             f"{restored.merged.newer} jobs of the journal were written by a newer station: they stay there"
+        )
+    if restored.merged.twice:
+        restored.notes.append(
+            f"two boards have the same serial number, look at both: {', '.join(restored.merged.twice)}"
         )
     if restored.merged.unfit or restored.torn:
         restored.notes.append(

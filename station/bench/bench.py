@@ -12,7 +12,7 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from station.adapters.line import SerialLine
 from station.bench.chip import Chip
 from station.bench.faults import Fault
 from station.bench.firmware import MicroPythonHost
+from station.bench.peripherals import AIR, AccessPoint
 from station.bench.programmer import (
     EN_RISE_S,
     FIRMWARE_BAUD,
@@ -67,14 +68,20 @@ class _Socket:
 class VirtualBench:
     """So many sockets, a thread that plays what is in them, and the hands. Use it as a context manager.
 
-    `kinds` says, by slot label, how programmers are built; those of other labels have both lines.
+    `kinds` says, by slot label, how programmers are built; those of other labels have both lines. `air` is what boards hear.
     """
 
     def __init__(
-        self, *, slots: int, pace: float, seed: int, kinds: Mapping[str, ProgrammerKind] | None = None
+        self,
+        *,
+        slots: int,
+        pace: float,
+        seed: int,
+        kinds: Mapping[str, ProgrammerKind] | None = None,
+        air: Sequence[AccessPoint] = AIR,
     ) -> None:
         self.pace, self.seed = pace, seed
-        self._host = MicroPythonHost(pace=pace)
+        self._host = MicroPythonHost(pace=pace, air=air)
         self.sockets = {
             label: _socket(label, place, _hub_path(number), (kinds or {}).get(label, ProgrammerKind()), self._host)
             for number, (label, place) in enumerate(self.places(slots).items())

@@ -12,15 +12,20 @@ import sys
 
 import click
 
+from station.cli import bundles, layouts
 from station.cli.boards import board, pending, rework
 from station.cli.care import doctor, support
 from station.cli.first import first
 from station.cli.keep import backup, restore, upgrade
+from station.cli.label import label
 from station.cli.make import flash, inspect, run
 from station.cli.qualify import qualify
+from station.cli.recipes import recipe
 from station.cli.records import db, lot, report
-from station.cli.setup import config, recipe
+from station.cli.serial import serial
+from station.cli.setup import config
 from station.cli.slots import slots
+from station.cli.succession import lot_succeed
 from station.cli.virtual import bench, demo
 from station.errors import BackupFailed, ConfigurationError, RecordsUnwritable
 
@@ -48,6 +53,8 @@ for command in (
     pending,
     board,
     rework,
+    serial,
+    label,
     report,
     db,
     recipe,
@@ -61,6 +68,9 @@ for command in (
     first,
 ):
     station.add_command(command)
+for of_recipes in (*bundles.COMMANDS, *layouts.COMMANDS):
+    recipe.add_command(of_recipes)
+lot.add_command(lot_succeed)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -17,6 +17,7 @@ from station.cli.options import config_option, database_url_or_default
 from station.cli.records import NotBlank, by_option, db_option
 from station.errors import ConfigurationError
 from station.model import chip_id_from_mac, format_chip_id
+from station.proving import enrolment
 
 if TYPE_CHECKING:
     from station.adapters.records import BoardEvent, BoardHistory, Database
@@ -53,6 +54,19 @@ class FlashId(click.ParamType):  # type: ignore[type-arg]
         if not 0 < flash_id < _FLASH_ID_LIMIT:
             self.fail(f"{value!r} is no flash id; write it as the reports do, e.g. 0x1440e0", param, ctx)
         return flash_id
+
+
+class Enrolment(click.ParamType):  # type: ignore[type-arg]
+    """What a red board fails with."""
+
+    name = "REASON"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it as it goes on record."""
+        try:
+            return enrolment(str(value)) if value else ""
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.group(invoke_without_command=True)
@@ -121,17 +135,35 @@ def board_show(
 
 
 @board.command("mark")
-@click.argument("mark", type=click.Choice(["golden", "red", "returned"]))
+@click.argument("mark", type=click.Choice(["golden", "red", "returned", "scrapped"]))
 @board_argument
 @said_by_a_person
+@click.option(
+    "--reason-code",
+    type=Enrolment(),
+    default="",
+    metavar="REASON[:NAME]",
+    help="Of a red board: what it fails with, and the check or value that shows it, e.g. out_of_limits:free_ram.",
+)
 def board_mark(
-    mark: str, board: str, person: str, reason: str, config_path: Path | None, database_url: str | None
+    mark: str,
+    board: str,
+    person: str,
+    reason: str,
+    config_path: Path | None,
+    database_url: str | None,
+    reason_code: str,
 ) -> None:
-    """Mark BOARD: golden is known good, red is known bad, returned came back. A marked board is never flashed by itself."""
+    """Mark BOARD: golden is known good, red is known bad, returned came back, scrapped was thrown away.
+
+    A marked board is never flashed by itself.
+    """
     from station.adapters.records import BoardEvent
 
+    if (mark == "red") != bool(reason_code):
+        raise click.UsageError("a red board needs --reason-code: what it fails with; no other board has one")
     event = BoardEvent(f"mark_{mark}")
-    mac = _say(event, board, person, reason, config_path, database_url)
+    mac = _say(event, board, person, reason, config_path, database_url, reason_code=reason_code)
     click.echo(f"{mac} is marked {mark}, by {person}")
 
 
@@ -195,15 +227,23 @@ def _say(
     config_path: Path | None,
     database_url: str | None,
     flash_id: int | None = None,
+    reason_code: str = "",
 ) -> str:
     """Put on record what a person says; return the MAC it is about."""
     from station.adapters.records import BoardEventRow, new_id
 
     with _books(config_path, database_url) as database:
         mac = _mac(database, board)
-        database.add_board_event(
-            BoardEventRow(id=new_id(), mac=mac, event=event, person=person, reason=reason, flash_id=flash_id)
+        row = BoardEventRow(
+            id=new_id(),
+            mac=mac,
+            event=event,
+            person=person,
+            reason=reason,
+            flash_id=flash_id,
+            reason_code=reason_code,
         )
+        database.add_board_event(row)
     return mac
 
 
@@ -240,8 +280,10 @@ def _as_json(history: BoardHistory) -> dict[str, Any]:
         "judged_attempts": known.judged_attempts if known is not None else 0,
         "passes": len(known.passes) if known is not None else 0,
         "marks": sorted(known.marks) if known is not None else [],
+        "enrolled": known.enrolled if known is not None else "",
         "rework_open": known is not None and known.rework_open,
         "accepted_flash_ids": [f"{one:#08x}" for one in sorted(known.accepted_flash_ids)] if known is not None else [],
+        "numbers": [dict(row) for row in history.numbers.rows],
         "jobs": [dict(row) for row in history.jobs.rows],
         "events": [dict(row) for row in history.events.rows],
         "findings": [dict(row) for row in history.findings.rows],
@@ -258,6 +300,14 @@ def _as_text(history: BoardHistory) -> str:
     lines = [
         f"{shown['mac']}  chip ID {shown['chip_id']}  flash {shown['flash_id'] or '?'}: {counts}; {marks}; {rework}\n"
     ]
-    tables = (("jobs", history.jobs), ("people", history.events), ("findings", history.findings))
+    values = {name: value for row in shown["jobs"] for name, value in row["values"].items()}
+    if values:
+        lines.append(f"given: {', '.join(f'{name} {value}' for name, value in values.items())}\n")
+    tables = (
+        ("numbers", history.numbers),
+        ("jobs", history.jobs),
+        ("people", history.events),
+        ("findings", history.findings),
+    )
     lines += [f"\n{name}\n{render(table, 'table')}" for name, table in tables if table.rows]
     return "".join(lines)

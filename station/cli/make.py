@@ -36,6 +36,7 @@ def run(config_path: Path) -> None:
     from station.daemon import finish_on_signals, run_station
     from station.doctor import examine
     from station.ports import LightDriver
+    from station.secrets import Vault
 
     config = load_config(config_path)
 
@@ -57,6 +58,7 @@ def run(config_path: Path) -> None:
                 finish=finish,
                 examine=lambda: examine(config, in_daemon=True),
                 dropped_log_lines=lambda: writer.dropped,
+                vault=vault,
             )
         finally:
             for light in lights:
@@ -64,7 +66,8 @@ def run(config_path: Path) -> None:
 
     # systemd's watchdog kills by SIGABRT: the journal then says where every thread stood.
     faulthandler.enable()
-    with configure_logging(config.log.level, config.log.format, sys.stderr) as writer:
+    vault = Vault()
+    with configure_logging(config.log.level, config.log.format, sys.stderr, vault=vault) as writer:
         asyncio.run(main())
 
 
@@ -167,8 +170,10 @@ def _run_by_hand(config: Config, request: FlashRequest | InspectRequest) -> Flas
     from station.adapters.logs import configure_logging
     from station.byhand import make_by_hand
     from station.daemon import finish_on_signals
+    from station.secrets import Vault
 
     last: list[Phase] = []
+    vault = Vault()
 
     def tell(progress: Progress) -> None:
         if last[-1:] != [progress.phase]:
@@ -178,9 +183,9 @@ def _run_by_hand(config: Config, request: FlashRequest | InspectRequest) -> Flas
     async def main() -> FlashResult:
         finish = asyncio.Event()
         finish_on_signals(finish)
-        return await make_by_hand(config, request, tell=tell, finish=finish)
+        return await make_by_hand(config, request, tell=tell, finish=finish, vault=vault)
 
-    with configure_logging(config.log.level, config.log.format, sys.stderr):
+    with configure_logging(config.log.level, config.log.format, sys.stderr, vault=vault):
         return asyncio.run(main())
 
 

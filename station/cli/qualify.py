@@ -34,7 +34,11 @@ _SACRIFICE = (
     type=click.Path(path_type=Path, dir_okay=False),
     help=f"The report; default: {REPORT_NAME} beside the records.",
 )
-@click.option("--again", is_flag=True, help="Also boards that passed, that wait for their test, or that were returned.")
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Also boards that passed, that wait for their test, or that were returned or scrapped.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask whether these boards may be overwritten.")
 def qualify(
     config_path: Path,

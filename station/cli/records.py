@@ -122,12 +122,12 @@ def lot() -> None:
 def lot_open(config_path: Path, person: str, product: str | None, quantity: int | None) -> None:
     """Open a work order for the configured recipe, or the paused one again."""
     from station.adapters.records import Database, LotRequest
-    from station.daemon import load_work, remember_recipe
+    from station.orders import load_work, remember_recipe, require_released
 
     config = load_config(config_path)
     recipe = _needed(load_work(config), config_path)
     with Database.open(config.database_url, station_id=config.station_id) as database:
-        remember_recipe(database, recipe)
+        require_released(config, database, remember_recipe(database, recipe, person))
         opened = database.open_lot(
             LotRequest(
                 recipe_hash=recipe.hash,
@@ -159,7 +159,16 @@ def lot_close(config_path: Path, person: str) -> None:
     """Close the work order for ever."""
     config = load_config(config_path)
     with _open(config) as database:
-        _say(database.close_lot(_current(database).id, person))
+        closed = database.close_lot(_current(database).id, person)
+        waiting = sum(job.lot.id == closed.id for job in database.pending())
+    _say(closed)
+    if waiting:
+        boards = "1 board of it waits" if waiting == 1 else f"{waiting} boards of it wait"
+        click.echo(
+            f"note: {boards} for the test, and can have it as long as this recipe is loaded (station pending list)."
+            " Where another recipe is next, it is station lot succeed that says what becomes of them",
+            err=True,
+        )
 
 
 @lot.command("reject")
@@ -189,11 +198,16 @@ def lot_reject(config_path: Path, reason: str, person: str | None, count: int, s
 
 def _lot_at_work(config: Config, config_path: Path, database: Database) -> Lot:
     """Return the lot that the daemon of this configuration works on."""
-    from station.daemon import load_work, standing_lot
+    from station.orders import Orders, load_work
 
     if config.work.require_lot:
         return _current(database)
-    return standing_lot(config, database, _needed(load_work(config), config_path))
+    now = Orders(config, database, _needed(load_work(config), config_path))()
+    if now.lot is None:
+        raise ConfigurationError(
+            file="lot", problem=now.unreleased, fix="station recipe list; let work.recipe name a released one"
+        )
+    return now.lot
 
 
 def _open(config: Config) -> Database:

@@ -1,4 +1,4 @@
-"""The commands about what is configured: `recipe`, `config`."""
+"""The commands about what is configured: `config`."""
 
 from __future__ import annotations
 
@@ -8,56 +8,15 @@ from pathlib import Path
 import click
 import msgspec
 
+from station.bundle import look_into
 from station.cli.options import config_option
 from station.config import Config, load_config
-from station.errors import ConfigurationError
 from station.properties import Gpio0, SlotProperties
 from station.qualification import load as load_qualification
 from station.qualification import why_left_out
-from station.recipe import load_recipe, new_recipe_text, read_file, trailer_problem
 from station.slotmap import load_slot_map
 
 file_argument = click.argument("file", type=click.Path(path_type=Path), required=False)
-
-
-@click.group()
-def recipe() -> None:
-    """Make and check recipes."""
-
-
-@recipe.command("new")
-@click.option("--image", type=click.Path(path_type=Path), required=True, help="An ESP8266 firmware image.")
-@click.argument("out", type=click.Path(path_type=Path))
-def recipe_new(image: Path, out: Path) -> None:
-    """Write a minimal recipe for an image to OUT."""
-    if out.exists():
-        raise ConfigurationError(file=str(out), problem="exists already", fix="name another file, or delete it")
-    text = new_recipe_text(image, out)
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(
-            file=str(out), problem=f"cannot be written ({error.strerror})", fix="name another file"
-        ) from None
-    click.echo(text, nl=False)
-    problem = trailer_problem(read_file(image, what="firmware image"))
-    if problem:
-        click.echo(
-            f"warning: {image} does not prove by itself that it is whole ({problem}). A MicroPython of our days does: if it"
-            " should be one, fetch it again and make the recipe anew.",
-            err=True,
-        )
-
-
-@recipe.command("check")
-@click.argument("file", type=click.Path(path_type=Path))
-def recipe_check(file: Path) -> None:
-    """Load and verify a recipe and its image."""
-    loaded = load_recipe(file)
-    click.echo(f"{loaded.name} {loaded.version} [{loaded.short_hash}] is good")
-    click.echo(f"  image      {loaded.firmware_path} ({len(loaded.image)} bytes, sha256 {loaded.firmware_sha256})")
-    click.echo(f"  firmware   MicroPython {loaded.firmware_version or 'of unknown version'}")
-    click.echo(f"  flash      at least {loaded.minimum_flash_bytes >> 10} KB, mode {loaded.flash_mode}")
 
 
 @click.group()
@@ -75,7 +34,7 @@ def config_check(file: Path | None, config_path: Path | None) -> None:
         raise click.UsageError("Missing argument 'FILE'.")
     loaded = load_config(file)
     if loaded.work.recipe:
-        load_recipe(Path(loaded.work.recipe))
+        look_into(Path(loaded.work.recipe))
     known = load_slot_map(loaded)
     click.echo(f"{file} is good: {len(known)} slots, recipe {loaded.work.recipe or 'none'}")
     gap = _test_gap([slot.properties for slot in known.values()])

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from station.cli.options import config_option, load_or_default
+from station.cli.boards import said_by_a_person
+from station.cli.options import config_option, database_url_or_default, load_or_default
 from station.cli.voice import Terminal, somebody_is_there
 from station.config import Config
 from station.errors import ConfigurationError, RecordsUnwritable
 from station.model import Programmer
 from station.properties import in_words
+from station.proving import SlotEvent, SlotWord
 from station.slotmap import CONFIGURED, DEFAULT, KnownSlot, forget, known_places, load_slot_map
 from station.sockets import (
     MOST_COLUMNS,
@@ -135,6 +137,37 @@ def slots_moved(config_path: Path | None, label: str | None, yes: bool) -> None:
         )
     if until_ctrl_c(find_moved(config, label, Terminal(), yes=yes)):
         click.echo(RESTART)
+
+
+@slots.command("quarantine")
+@click.argument("label")
+@said_by_a_person
+def slots_quarantine(label: str, person: str, reason: str, config_path: Path | None, database_url: str | None) -> None:
+    """Take the slot LABEL out of use: it makes no board until a golden board is judged good there, or it is released."""
+    if label not in known_places(load_or_default(config_path)):
+        raise click.UsageError(f"there is no slot {label}; station slots list shows them")
+    _say(label, "quarantine", person, reason, database_url_or_default(database_url, config_path))
+    click.echo(f"{label} is in quarantine, by {person}")
+
+
+@slots.command("release")
+@click.argument("label")
+@said_by_a_person
+def slots_release(label: str, person: str, reason: str, config_path: Path | None, database_url: str | None) -> None:
+    """Say that the slot LABEL is mended: it may make boards again."""
+    _say(label, "release", person, reason, database_url_or_default(database_url, config_path))
+    click.echo(f"{label} is released, by {person}")
+
+
+def _say(label: str, word: str, person: str, reason: str, url: str) -> None:
+    """Put on record what a person says about a slot; the running station sees it with the next board."""
+    from station.adapters.records import Database, new_id, require_file
+
+    require_file(url)
+    with Database.open(url) as database:
+        database.proofs.say(
+            SlotEvent(id=new_id(), slot=label, word=SlotWord(word), cause=f"{reason} ({person})", person=person)
+        )
 
 
 def _health(config: Config, labels: Mapping[str, object]) -> Mapping[str, SlotHealth]:

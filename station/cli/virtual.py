@@ -107,6 +107,16 @@ fault_option = click.option(
     type=click.Choice(["careful", "hasty", "confused"]),
     help="A person who obeys the words, pulls too early, or mixes things up, until every board is put away.",
 )
+@click.option(
+    "--recipe",
+    type=click.Path(path_type=Path, exists=True),
+    help="Make this product: a recipe, or a directory with a recipe.toml. Images, secrets, numbers and values are made up.",
+)
+@click.option(
+    "--dump",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write what is in the flash of every board in the end to MAC.bin in this directory.",
+)
 @click.option("--once", is_flag=True, help="End when all boards are done, instead of serving until SIGTERM.")
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON object on standard output; everything else on standard error."
@@ -123,6 +133,8 @@ def demo(
     database_url: str | None,
     wiring: str,
     manner: str | None,
+    recipe: Path | None,
+    dump: Path | None,
     once: bool,  # noqa: FBT001 - click passes flags so
     as_json: bool,  # noqa: FBT001 - click passes flags so
     port: int | None,
@@ -146,6 +158,8 @@ def demo(
             once=once,
             wiring=wiring,  # type: ignore[arg-type]  # click offers no other
             manner=Manner(manner) if manner else None,
+            recipe=recipe,
+            dump=dump,
         )
         try:
             result = _run_demo(request, directory)
@@ -178,7 +192,10 @@ def _run_demo(request: DemoRequest, directory: Path) -> DemoResult:
     from station.adapters.logs import configure_logging
     from station.daemon import finish_on_signals
     from station.demo import run_demo
+    from station.secrets import Vault
     from station.terminal import jobs_table, show_live
+
+    vault = Vault()
 
     width = None if sys.stderr.isatty() else LOG_COLUMNS
     console = Console(stderr=True, emoji=False, highlight=False, width=width)
@@ -202,7 +219,7 @@ def _run_demo(request: DemoRequest, directory: Path) -> DemoResult:
                 say(f"All boards are done. The page stays at http://{addresses[0]}/ until Ctrl-C or SIGTERM.")
 
         try:
-            return await run_demo(request, finish=finish, show=show, all_done=all_done)
+            return await run_demo(request, finish=finish, show=show, all_done=all_done, vault=vault)
         finally:
             for task in shown:
                 task.cancel()
@@ -211,9 +228,9 @@ def _run_demo(request: DemoRequest, directory: Path) -> DemoResult:
     with (directory / "station.log").open("w", encoding="utf-8") as file:
         # The view says what happens; beside it, standard error gets only what is wrong.
         logging_to = (
-            configure_logging("info", "auto", file)
+            configure_logging("info", "auto", file, vault=vault)
             if console.is_terminal
-            else configure_logging("warning", "auto", sys.stderr)
+            else configure_logging("warning", "auto", sys.stderr, vault=vault)
         )
         with logging_to:
             result = asyncio.run(main())

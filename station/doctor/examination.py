@@ -1,7 +1,8 @@
 """The examination: the table of checks, in the order in which one thing hangs on the other, and how they are run.
 
-Each check says at least one thing. What it may not or cannot look at becomes a warning that says why; in the daemon, which
-systemd keeps from looking at much, what is forbidden is left to a person's `station doctor`.
+Each check says at least one thing, unless another one has found what it would have to look at broken. What it may not or
+cannot look at becomes a warning that says why; in the daemon, which systemd keeps from looking at much, what is forbidden is
+left to a person's `station doctor`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from station.adapters.host import host_facts
 from station.config import Config
-from station.doctor import bench, keeping, system
+from station.doctor import bench, given, keeping, printing, system
 from station.doctor.patient import Patient, Said, patient, problem, warning
 from station.errors import ConfigurationError
 from station.views import Diagnosis, Level
@@ -21,6 +22,9 @@ Check = Callable[[Patient], Said]
 CHECKS: Mapping[str, Check] = {
     "configuration": keeping.configuration,
     "recipe": keeping.recipe,
+    "secrets": given.secrets,
+    "values": given.values,
+    "numbers": given.numbers,
     "slots": keeping.slots,
     "driver": system.driver,
     "kernel": system.kernel,
@@ -39,6 +43,7 @@ CHECKS: Mapping[str, Check] = {
     "disk": keeping.disk,
     "backup": keeping.backup,
     "clock": keeping.clock,
+    "label": printing.label,
 }
 """Word -> check. The words are labels of a metric: a closed list."""
 _AS_ROOT = "run it as root: sudo station doctor"

@@ -17,7 +17,7 @@ from station.doctor.patient import Patient, Said, names, ok, plural, problem, wa
 from station.errors import RecordsUnwritable
 from station.qualification import UNPROVEN_BAUD, why_left_out
 from station.qualification import load as load_qualification
-from station.recipe import load_recipe, trailer_problem
+from station.recipe import trailer_problem
 from station.slotmap import load_slot_map
 
 COMFORTABLE_FREE_BYTES = 16 * MINIMUM_FREE_BYTES
@@ -55,10 +55,10 @@ def configuration(one: Patient) -> Said:
 
 def recipe(one: Patient) -> Said:
     """The recipe and its image: there, unchanged against its sha256, whole by the image's own trailer."""
-    if not one.config.work.recipe:
+    loaded = one.recipe()
+    if loaded is None:
         yield warning("no recipe is named: nothing can be made", "station recipe new makes one; set work.recipe")
         return
-    loaded = load_recipe(Path(one.config.work.recipe))
     unproven = trailer_problem(loaded.image)
     if unproven:
         yield warning(

@@ -14,8 +14,10 @@ from pathlib import Path
 from station.adapters.machine.kernel import Kernel, running_kernel
 from station.adapters.machine.people import Person, person_at_work
 from station.adapters.machine.usb import Tree, UsbDevice, programmers, usb_tree
+from station.bundle import look_into
 from station.config import Config
 from station.errors import ConfigurationError
+from station.recipe import Recipe
 from station.views import Diagnosis, Level
 
 Said = Iterator[Diagnosis]
@@ -34,6 +36,8 @@ class Patient:
     """Whether the daemon itself looks: often, and from behind the walls that systemd puts around it."""
     kernel: Kernel
     tree: Callable[[], Tree]
+    recipe: Callable[[], Recipe | None]
+    """What is made, read once; None when no recipe is named. Raises `ConfigurationError`."""
     clock_synchronised: Callable[[], bool | None]
     now: Callable[[], datetime]
 
@@ -66,6 +70,7 @@ def patient(
         in_daemon=in_daemon,
         kernel=running_kernel(),
         tree=functools.cache(lambda: usb_tree(root)),
+        recipe=functools.cache(lambda: look_into(Path(config.work.recipe)) if config.work.recipe else None),
         clock_synchronised=clock_synchronised,
         now=lambda: datetime.now(UTC),
     )

@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
@@ -27,7 +27,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from station.errors import RecordsUnwritable
+from station.errors import ConfigurationError, RecordsUnwritable
+from station.panel.board_page import CSS, board_page, refusal
 from station.views import PendingView, StationView
 
 EVENTS_PATH = "/events"
@@ -36,12 +37,14 @@ HEARTBEAT_S = 1.0
 COALESCE_S = 0.1
 DEFAULT_JOBS = 100
 MOST_JOBS = 1000
+T = TypeVar("T")
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 STATIC_FILES: Mapping[str, str] = {
     "index.html": "text/html; charset=utf-8",
     "panel.css": "text/css; charset=utf-8",
     "panel.js": "text/javascript; charset=utf-8",
+    "board.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
 SECURITY_HEADERS: Mapping[str, str] = {
@@ -81,6 +84,13 @@ class Bench(Protocol):
         """
 
 
+BoardLives = Callable[[str], Sequence[Mapping[str, Any]]]
+"""What the records say of the boards that a MAC or chip ID names. Called from a thread; may block.
+
+Raises ValueError for a key that is neither, `RecordsUnwritable` and `ConfigurationError` when the records cannot be read.
+"""
+
+
 class MetricsText(Protocol):
     """The metrics in the text format Prometheus scrapes."""
 
@@ -90,7 +100,14 @@ class MetricsText(Protocol):
         """Return all samples. Called from a thread."""
 
 
-def make_app(bench: Bench, metrics: MetricsText, *, host_names: Sequence[str] = ()) -> Starlette:
+def nobody(_key: str) -> Sequence[Mapping[str, Any]]:
+    """No record knows any board."""
+    return ()
+
+
+def make_app(
+    bench: Bench, metrics: MetricsText, *, host_names: Sequence[str] = (), boards: BoardLives = nobody
+) -> Starlette:
     """Return the application behind `http.listen`; `host_names` are accepted in `Host` besides those of loopback."""
     files = {name: resources.files(__package__).joinpath("static", name).read_bytes() for name in STATIC_FILES}
     edition = hashlib.sha256(b"".join(files.values())).hexdigest()[:16]
@@ -126,6 +143,7 @@ def make_app(bench: Bench, metrics: MetricsText, *, host_names: Sequence[str] = 
         Route("/api/slots", slots, methods=["GET"]),
         Route("/api/jobs", jobs, methods=["GET"]),
         Route("/api/pending", pending, methods=["GET"]),
+        *_board_routes(boards, from_records, home=True),
         _metrics_route(metrics),
         Route("/healthz", healthz, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
@@ -147,17 +165,32 @@ def make_metrics_app(metrics: MetricsText) -> Starlette:
     return Starlette(routes=[_metrics_route(metrics)], middleware=[Middleware(_SecurityHeaders)])
 
 
+def make_boards_app(boards: BoardLives) -> Starlette:
+    """Return the application behind `label.listen`: the pages of boards, for the phones that read labels, nothing else.
+
+    It answers to any host name, for phones call the station as its labels do; it knows nothing that a label's finder may
+    not know.
+    """
+    css = resources.files(__package__).joinpath("static", CSS).read_bytes()
+    routes = [_static_route(CSS, css), *_board_routes(boards, _RecordsReader(), home=False)[:1]]
+    return Starlette(routes=routes, middleware=[Middleware(_SecurityHeaders)])
+
+
 class _RecordsReader:
     """Answers from the records: one read at a time, in a thread."""
 
     def __init__(self) -> None:
         self._reading = asyncio.Lock()
 
+    async def read(self, read: Callable[[], T]) -> T:
+        """Return what was read; raises what `read` raises."""
+        async with self._reading:
+            return await asyncio.to_thread(read)
+
     async def answer(self, key: str, read: Callable[[], object]) -> Response:
         """Return what was read under `key`; 503 with the reason when the records cannot be read."""
         try:
-            async with self._reading:
-                found = await asyncio.to_thread(read)
+            found = await self.read(read)
         except RecordsUnwritable as error:
             return _json({"error": f"the records cannot be read: {error}"}, status=503)
         return _json({key: found})
@@ -168,6 +201,32 @@ def _static_route(name: str, body: bytes) -> Route:
         return Response(body, headers={"Content-Type": STATIC_FILES[name], "Cache-Control": "no-cache"})
 
     return Route("/" if name == "index.html" else f"/{name}", answer, methods=["GET"])
+
+
+def _board_routes(boards: BoardLives, from_records: _RecordsReader, *, home: bool) -> list[Route]:
+    """The page of a board, and the same as JSON."""
+
+    async def find(request: Request) -> tuple[int, str, Sequence[Mapping[str, Any]]]:
+        """Status, what is wrong if anything is, and the boards."""
+        key = request.path_params["key"]
+        try:
+            lives = await from_records.read(lambda: boards(key))
+        except ValueError as error:
+            return 400, str(error), ()
+        except (RecordsUnwritable, ConfigurationError) as error:
+            return 503, f"the records cannot be read: {error}", ()
+        return (200 if lives else 404), "", lives
+
+    async def page(request: Request) -> Response:
+        status, problem, lives = await find(request)
+        html = refusal(problem) if problem else board_page(request.path_params["key"], lives, home=home)
+        return Response(html, status, {"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store"})
+
+    async def api(request: Request) -> Response:
+        status, problem, lives = await find(request)
+        return _json({"error": problem} if problem else {"boards": lives}, status=status)
+
+    return [Route("/board/{key}", page, methods=["GET"]), Route("/api/board/{key}", api, methods=["GET"])]
 
 
 def _metrics_route(metrics: MetricsText) -> Route:

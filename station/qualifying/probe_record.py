@@ -31,6 +31,7 @@ from station.model import (
     Plug,
     VisitEnd,
 )
+from station.orders import image_rows
 from station.qualification import BoardResult
 from station.qualifying.probelink import ProbeLink
 from station.qualifying.probing import BoardProbe
@@ -51,7 +52,7 @@ class Order:
     operator: str
     facts: HostFacts
     again: bool
-    """Also boards that passed, that wait for their test or that were returned."""
+    """Also boards that passed, that wait for their test or that were returned or scrapped."""
 
 
 class ProbeEntry:
@@ -105,7 +106,7 @@ class ProbeEntry:
             identity=identity,
             observed_mac=identity.mac,
             flash=chip,
-            firmware_sha256=self._order.recipe.firmware_sha256,
+            firmware_sha256=self._order.recipe.for_flash(chip.size_bytes or 0).firmware_sha256,
             operator=self._order.operator,
             host=self._order.facts,
             attempt=self._attempt,
@@ -168,6 +169,7 @@ def work_order(config: Config, books: Database, recipe: Recipe) -> Lot:
             firmware_sha256=recipe.firmware_sha256,
             firmware_version=recipe.firmware_version,
             firmware_size_bytes=len(recipe.image),
+            images=image_rows(recipe),
         )
     )
     person = config.station.operator or config.station_id

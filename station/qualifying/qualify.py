@@ -22,13 +22,13 @@ from station.adapters.logs import one_line
 from station.adapters.records import Database, utc_now
 from station.adapters.repl import RawRepl
 from station.config import Config
-from station.daemon import load_work
 from station.errors import ConfigurationError, LineStopped, RecordsUnwritable, StationError
 from station.model import (
     Plug,
     Programmer,
     StopCause,
 )
+from station.orders import load_work
 from station.ports import LineOpener, ProgrammerWatcher, Stop
 from station.properties import Learned, Reset, SlotProperties
 from station.qualification import NOTHING, BoardResult, SlotResult, adapter_kind, keep, ladder_for
@@ -56,7 +56,7 @@ class QualifyRequest:
     slots: tuple[str, ...] = ()
     """Which slots, in this order; empty: all of the map."""
     again: bool = False
-    """Also boards that passed, that wait for their test or that were returned."""
+    """Also boards that passed, that wait for their test or that were returned or scrapped."""
     plan: ProbePlan = field(default_factory=ProbePlan)
 
 

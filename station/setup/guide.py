@@ -19,6 +19,7 @@ from typing import Any
 
 from station.adapters import page, service
 from station.adapters.config_file import set_values
+from station.bundle import look_into
 from station.config import Config, load_config
 from station.errors import ConfigurationError
 from station.recipe import Recipe, load_recipe, new_recipe_text, read_file, trailer_problem
@@ -220,7 +221,7 @@ class _Guide:
     def _keeps(self, config: Config) -> bool:
         """Whether the recipe that is there is good and stays."""
         try:
-            self._say_recipe(load_recipe(Path(config.work.recipe)))
+            self._say_recipe(look_into(Path(config.work.recipe)))
         except ConfigurationError as error:
             self._voice.say(str(error))
             return False
@@ -284,7 +285,7 @@ class _Guide:
         """Whether the station that answers makes this recipe in these slots."""
         if view is None:
             return False
-        recipe_hash = load_recipe(Path(config.work.recipe)).short_hash if config.work.recipe else ""
+        recipe_hash = look_into(Path(config.work.recipe)).short_hash if config.work.recipe else ""
         slots = {slot["slot"]: slot["place"] for slot in view["slots"] if slot["known"]}
         return view["recipe_hash"] == recipe_hash and slots == known_places(config)
 

@@ -12,14 +12,18 @@ import re
 import subprocess
 import tarfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from station.bundle import look_into, recipe_text
 from station.config import Config
 from station.errors import ConfigurationError, StationError
+from station.secrets import SERVICE_CREDENTIALS, Secrets, readable_secrets, secrets_directory
 from station.support.collecting import Station, collectors
 from station.support.redaction import Redaction
+from station.values import load_values
 
 _README = """\
 Made by `station support` on {made_at} for {station_id}.
@@ -67,7 +71,7 @@ def write_bundle(
         config_error=config_error,
         config_path=config_path,
         root=root,
-        redaction=_redaction(config, config_path),
+        redaction=_redaction(config, config_path, root),
     )
     handle = _new_file(file)
     with os.fdopen(handle, "wb") as stream:
@@ -96,16 +100,29 @@ def _collect(station: Station) -> tuple[dict[str, bytes], dict[str, str]]:
     return members, missing
 
 
-def _redaction(config: Config, config_path: Path | None) -> Redaction:
+def _redaction(config: Config, config_path: Path | None, root: Path) -> Redaction:
     """What must not leave the machine, learnt from every file of settings that can be read."""
     files = (config_path, Path(config.work.recipe) if config.work.recipe else None, config.state_dir / "slots.json")
     texts = []
     for file in files:
         try:
-            texts.append(file.read_text("utf-8", errors="replace") if file else "")
-        except OSError:
+            texts.append(recipe_text(file) if file else "")
+        except (OSError, ConfigurationError):
             continue  # what cannot be read cannot be collected either
-    return Redaction(*texts)
+    return Redaction(*texts, secrets=_secrets_of_boards(config, root))
+
+
+def _secrets_of_boards(config: Config, root: Path) -> Secrets:
+    """What recipes give to boards, as far as this person can read it; what cannot be read is in no file either."""
+    values: list[str] = []
+    if config.work.values and config.work.recipe:
+        with suppress(ConfigurationError):
+            section = look_into(Path(config.work.recipe)).values
+            if section.csv:
+                table = load_values(Path(config.work.values) / section.csv)
+                values = [value for column in section.secret for value in table.column(column)]
+    directory = secrets_directory(config.work.secrets) or root / SERVICE_CREDENTIALS
+    return Secrets(readable_secrets(directory), many=values)
 
 
 def _new_file(file: Path) -> int:

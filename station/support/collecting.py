@@ -22,6 +22,7 @@ import msgspec
 from station.adapters.machine.tools import output_of
 from station.adapters.machine.usb import HUB_CLASS, UsbDevice, usb_tree
 from station.adapters.records import last_failed_transcripts, last_jobs
+from station.bundle import recipe_text
 from station.config import Config
 from station.doctor import examine
 from station.errors import ConfigurationError, StationError
@@ -56,7 +57,7 @@ def collectors(station: Station) -> Iterator[tuple[str, Collector]]:
     yield "doctor.json", partial(_doctor, station)
     yield "versions.json", partial(_versions, station)
     yield "configuration.toml", partial(_file, station.config_path)
-    yield "recipe.toml", partial(_file, Path(config.work.recipe) if config.work.recipe else None)
+    yield "recipe.toml", partial(_recipe, config)
     yield "slots.json", partial(_file, config.state_dir / "slots.json")
     yield "qualification.json", partial(_file, config.state_dir / "qualification.json")
     yield "jobs.json", partial(_jobs, station)
@@ -106,6 +107,12 @@ def _file(path: Path | None) -> str:
         raise FileNotFoundError("none is named")
     with path.open("rb") as file:
         return file.read(FILE_BYTES_MAX).decode("utf-8", errors="backslashreplace")
+
+
+def _recipe(config: Config) -> str:
+    if not config.work.recipe:
+        raise FileNotFoundError("none is named")
+    return recipe_text(Path(config.work.recipe))[:FILE_BYTES_MAX]
 
 
 def _jobs(station: Station) -> str:

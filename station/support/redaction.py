@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, unquote
 
-REDACTED = "[redacted]"
+from station.secrets import NO_SECRETS, REDACTED, Secrets
+
 LEARNT_CHARACTERS_MIN = 4
 """A shorter value would be found all over the place; the second net takes it where it stands beside its name."""
 # Every repetition begins where nothing of its kind stands before, or is bounded: what a board says must not cost minutes.
@@ -41,9 +42,13 @@ _IS_SECRET_NAME = re.compile(_WORDS, re.IGNORECASE)
 
 
 class Redaction:
-    """What is taken out; `settings` are the texts of files that hold keys and values, TOML or JSON, whole or broken."""
+    """What is taken out; `settings` are the texts of files that hold keys and values, TOML or JSON, whole or broken.
 
-    def __init__(self, *settings: str) -> None:
+    `secrets` are those that recipes give to boards.
+    """
+
+    def __init__(self, *settings: str, secrets: Secrets = NO_SECRETS) -> None:
+        self._secrets = secrets
         values = {value for text in settings for value in _learnt(text)}
         forms = {form for value in values for form in (value, json.dumps(value)[1:-1], quote(value, safe=""))}
         # The longest first: one value may be the beginning of another.
@@ -52,6 +57,7 @@ class Redaction:
 
     def text(self, text: str) -> str:
         """Return `text` without secrets; applied twice it is the same."""
+        text = self._secrets.text(text)
         if self._known is not None:
             text = self._known.sub(REDACTED, text)
         text = _NAMED.sub(_in_its_quotes, text)

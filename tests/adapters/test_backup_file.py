@@ -15,7 +15,7 @@ from station.adapters import backup as backup_module
 from station.adapters.archive import Kind, Manifest, Source, backup_name, backups_in, pack, unpack
 from station.adapters.backup import BEFORE_UPGRADE_KEPT, make_backup
 from station.adapters.job_journal import JobJournal, read_journal
-from station.adapters.records import Database
+from station.adapters.records import Database, head
 from station.adapters.second_place import SecondPlace
 from station.adapters.upgrading import busy, is_held
 from station.config import Config, load_config
@@ -87,7 +87,7 @@ def test_everything_is_in_it(config: Config, config_file: Path, records: Path) -
         (Kind.RECIPE, "recipes/other.bin"),
     }
     assert (done.jobs, done.passes, done.not_in_it) == (1, 1, ())
-    assert (done.manifest.schema, done.manifest.host) == ("0002", os.uname().nodename)
+    assert (done.manifest.schema, done.manifest.host) == (head(), os.uname().nodename)
     assert [path.name for path in second(config).iterdir()] == [done.path.name]
 
 

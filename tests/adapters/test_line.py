@@ -231,7 +231,7 @@ def test_unplug_ends_a_read(pty: Pty, line: SerialLine) -> None:
         line.read_some(60.0)
 
 
-@pytest.mark.parametrize("use", USES.keys() - {"read nothing", "reset_board", "hold_boot_pin"})
+@pytest.mark.parametrize("use", sorted(USES.keys() - {"read nothing", "reset_board", "hold_boot_pin"}))
 def test_every_use_after_unplug_is_port_gone(pty: Pty, line: SerialLine, use: str) -> None:
     """The zoo of exceptions of a vanished device is one exception, whatever was called."""
     pty.unplug()

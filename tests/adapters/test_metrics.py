@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from station.adapters.metrics import Metrics
 from station.bookkeeping import count_job
 from station.model import (
+    FlashChip,
     HostFacts,
     JobEnd,
     JobStart,
@@ -32,6 +33,7 @@ from station.model import (
     Programmer,
 )
 from station.reasons import Reason
+from station.selftest import UNKNOWN_VENDOR, VENDORS
 from station.views import Diagnosis, Level, SlotView, StationView
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -53,6 +55,8 @@ CLOSED_LISTS = {
     "light": {"EMPTY", "BUSY", "ACTION", "PASS", "FAIL", "FAULT"},
     "phase": {"CONNECT", "FLASH", "VERIFY", "BOOT", "PROVISION", "SELF_TEST"},
     "reason": {reason.value for reason in Reason},
+    "vendor": {*VENDORS.values(), UNKNOWN_VENDOR},
+    "state": {"printed", "failed"},
 }
 
 
@@ -197,6 +201,37 @@ def test_a_job_of_two_visits_is_counted_once(attempt, first):
     assert value(metrics, "station_bytes_flashed_total", slot="T1") == 0
     assert value(metrics, "station_phase_duration_seconds_count", phase="FLASH") == 1
     assert value(metrics, "station_phase_duration_seconds_count", phase="SELF_TEST") == 1
+
+
+@pytest.mark.parametrize(
+    ("jedec_id", "vendor"), [(0x146085, "PUYA"), (0x144068, "BOYA"), (0x144077, "unknown"), (0x1440EF, "WINBOND")]
+)
+def test_boards_are_counted_by_who_made_their_flash(jedec_id, vendor):
+    """Once for each board, at the end of its first attempt, whatever that was; a job that waits is not counted yet."""
+    metrics = make("A1")
+    start = replace(job_start("A1", 1), flash=FlashChip(jedec_id=jedec_id, size_bytes=1 << 20))
+    count_job(metrics, start, job_end(None, "awaits_run_mode", JobState.PENDING))
+    assert value(metrics, "station_flash_vendor_total", vendor=vendor) == 0
+    count_job(metrics, start, job_end(Outcome.FAIL, "out_of_limits"))
+    count_job(metrics, replace(start, attempt=2), job_end(Outcome.PASS))
+    count_job(metrics, job_start("A1", 1), job_end(Outcome.ERROR, "link_lost"))
+    counted = {
+        key: number for key, number in samples(metrics).items() if key[0] == "station_flash_vendor_total" and number
+    }
+    assert counted == {("station_flash_vendor_total", frozenset({("vendor", vendor)})): 1.0}
+
+
+def test_labels_are_counted_by_how_they_ended():
+    """Both ends exist from the start; what waits is a number of its own."""
+    metrics = make("A1")
+    assert value(metrics, "station_labels_total", state="failed") == 0
+    metrics.labels_waiting(3)
+    metrics.label_ended("printed")
+    metrics.label_ended("printed")
+    metrics.label_ended("failed")
+    assert value(metrics, "station_labels_total", state="printed") == 2
+    assert value(metrics, "station_labels_total", state="failed") == 1
+    assert value(metrics, "station_labels_waiting") == 3
 
 
 def test_nothing_waits_and_nothing_was_rejected():
@@ -373,7 +408,9 @@ def test_the_document_names_every_metric():
     rows = dict(re.findall(r"^\| `(station_\w+)` \|([^|]*)\|", DOCUMENT.read_text(), flags=re.MULTILINE))
     written = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows.items()}
     real: dict[str, set[str]] = {}
-    for name, labels in samples(make("A1")):
+    metrics = make("A1")
+    metrics.numbers_left({"sensors": 7})
+    for name, labels in samples(metrics):
         if name.startswith("station_"):
             family = re.sub(r"_(bucket|count|sum)$", "", name)
             real.setdefault(family, set()).update(label for label, _ in labels if label != "le")

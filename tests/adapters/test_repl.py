@@ -408,6 +408,33 @@ def test_a_board_that_starts_again_and_again_is_looping(start, size):
     assert clock.now < 10
 
 
+class Busy(Quiet):
+    """A board on which a program runs and says nothing; when Ctrl-C came first."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.interrupted_at: float | None = None
+
+    def take(self, data: bytes) -> bytes:
+        """Only Ctrl-C counts."""
+        if b"\x03" in data and self.interrupted_at is None:
+            self.interrupted_at = self.clock.now
+        return b""
+
+
+@pytest.mark.parametrize(("programs", "timeout_s", "at_s"), [(False, 40, 30.0), (True, 40, 3.0), (True, 2, 1.5)])
+def test_a_program_is_interrupted_soon_but_boot_py_gets_its_time(programs, timeout_s, at_s):
+    """Where a program lies on the board Ctrl-C comes after 3 s, and not from the first byte; elsewhere late."""
+    clock = Clock()
+    board = Busy(clock)
+    repl = RawRepl(ScriptedLine(board, clock), Stop(), clock)
+    with pytest.raises(NothingBoots):
+        repl.await_prompt(timeout_s, programs=programs)
+    assert board.interrupted_at is not None
+    assert at_s <= board.interrupted_at <= at_s + 2.0
+
+
 def test_three_starts_are_not_yet_a_loop_if_a_prompt_comes():
     """A board that glitches twice at power-up and then comes up is taken as it is."""
     repl, _, _ = repl_on(Interpreter(before=ROM_LOG * 3))

@@ -22,6 +22,7 @@ from station.errors import (
     ReplSilent,
 )
 from station.model import BootInto, FlashChip, Identity, Measurement, chip_id_from_mac, format_mac
+from station.network import proof_checks, set_up_checks
 from station.ports import Stop
 from station.reasons import Reason
 from station.recipe import Recipe, load_recipe
@@ -61,15 +62,17 @@ def recipe_for(folder: Path, variant: Variant = "1M") -> Recipe:
 
 
 def self_test(repl: RawRepl, line: BenchLine, chip: Chip, recipe: Recipe) -> list[Measurement]:
-    """All checks, with a reset by the lines between the two of the filesystem."""
+    """All checks, with a reset by the lines between the two of the filesystem, and before what proves the network."""
     taken: list[Measurement] = []
     flash = FlashChip(jedec_id=chip.flash.jedec_id, size_bytes=1 << 20)
-    for check in checks_for(recipe, IDENTITY, flash):
+    for check in (*checks_for(recipe, IDENTITY, flash), *set_up_checks(recipe.network, {})):
         taken += parse(check, repl.run(check.code, 60))
     for check in filesystem_checks(recipe, seed=20251209):
         taken += parse(check, repl.run(check.code, 60))
         line.reset_board(BootInto.FIRMWARE)
         repl.await_prompt(60)
+    for check in proof_checks(recipe.network, {}):
+        taken += parse(check, repl.run(check.code, 60))
     return taken
 
 

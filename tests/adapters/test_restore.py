@@ -18,7 +18,7 @@ from station.adapters import restore as restore_module
 from station.adapters.archive import Kind, Source, pack, source_of, unpack
 from station.adapters.backup import make_backup
 from station.adapters.job_journal import JobJournal
-from station.adapters.records import Database, StationLock, examine
+from station.adapters.records import Database, StationLock, examine, head, labels_report
 from station.adapters.restore import Restored, restore_backup
 from station.adapters.second_place import SecondPlace
 from station.config import load_config
@@ -147,6 +147,24 @@ def test_onto_a_fresh_install_nothing_is_lost(site: Site) -> None:
     assert site.records.stat().st_mode & 0o777 == 0o640
 
 
+def test_labels_come_back_and_are_not_printed_by_themselves(site: Site) -> None:
+    """What waited in the backup may be on paper by now: it is on record as lost, and a person is told."""
+
+    def with_labels(database: Database) -> None:
+        database.labels.wanted = True
+        record(database, "labelled", make_lot(database), PASSED, identity=board(5))
+
+    site.write(with_labels)
+    backup = site.backup()
+    site.lose_everything()
+    restored = site.restore(backup)
+    with Database.open(url_of(site.records)) as database:
+        assert database.labels.waiting() == 0
+    (label,) = labels_report(url_of(site.records)).rows
+    assert (label["state"], label["detail"]) == ("failed", "restored from a backup: it may have been printed")
+    assert any("1 labels waited" in note for note in restored.notes)
+
+
 def test_a_torn_last_line_costs_only_itself(site: Site) -> None:
     """The journal of a power cut gives back every whole line, and the loss is said."""
     backup = site.backup()
@@ -225,7 +243,7 @@ def test_an_older_schema_is_brought_up(site: Site) -> None:
     backup = site.backup()
     site.lose_everything()
     restored = site.restore(backup)
-    assert examine(site.records, beside_a_station=True).revision == "0002"
+    assert examine(site.records, beside_a_station=True).revision == head()
     assert restored.jobs > 0
     with Database.open(url_of(site.records)) as database:
         assert len(database.jobs(100)) == restored.jobs

@@ -89,6 +89,11 @@ def test_the_drivers_are_loaded_before_the_devices_are_allowed() -> None:
     assert {"char-ttyUSB rw", "char-ttyACM rw"} <= set(unit["DeviceAllow"])
 
 
+def test_a_crash_leaves_no_core() -> None:
+    """What is in the memory of the station is written nowhere: it has the secrets of boards in it."""
+    assert settings(ROOT / "systemd/station.service")["LimitCORE"] == ["0"]
+
+
 def test_there_is_time_for_running_jobs_to_end() -> None:
     """Stopping waits longer than running jobs are given, plus the half minute that a port which does not drain takes."""
     closing_s = 31

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from station import selftest
+from station import network, selftest
 from station.errors import LinkSilent, PortGone
 from station.model import Answer, BootInto, FlashChip, Identity, Peek, Programmer, StopCause, chip_id_from_mac
 from station.ports import Line, Repl, ReplMaker, Stop
@@ -258,7 +258,7 @@ class QuickRepl:
     def __init__(self, line: QuickLine, firmware_version: str) -> None:
         self._line, self._version = line, firmware_version
 
-    def await_prompt(self, timeout_s: float) -> str:
+    def await_prompt(self, timeout_s: float, *, programs: bool = False) -> str:
         """Here it is."""
         self._line.touch()
         return "quick"
@@ -275,6 +275,10 @@ class QuickRepl:
             selftest.CPU_FREQUENCY_CODE: 52_000_000 if board.behaves == "fails" else 80_000_000,
             selftest.FREE_RAM_CODE: 36_000,
             selftest.WIFI_START_CODE: True,
+            selftest.MARK_CODE: None,
+            selftest.MARKED_CODE: False,
+            network.ACCESS_POINT_OFF_CODE: True,
+            network.ACCESS_POINT_CODE: False,
         }
         if code in answers:
             return json.dumps(answers[code]).encode()

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from station.adapters.metrics import Metrics, new_registry
 from station.adapters.records import Database, new_id, utc_now
+from station.bookkeeping import WorkNow
 from station.claims import Claims
 from station.config import Config, FlashingSection, StationSection
-from station.daemon import standing_lot
 from station.demo import write_demo_recipe
 from station.errors import RecordsUnwritable
 from station.floor import Floor
 from station.model import HostFacts, JobState, Light, Outcome
+from station.orders import standing_lot
 from station.recipe import Recipe, load_recipe
 from station.slotmap import load_slot_map
 from station.visit import Tools
@@ -104,11 +105,13 @@ class World:
             new_id=new_id,
             on_record=lambda _start, _end: None,
         )
+        lot = standing_lot(self.config, self.records, self.recipe)
         self.floor = Floor(
             config=self.config,
             slot_map=load_slot_map(self.config),
             recipe=self.recipe,
-            lot=standing_lot(self.config, self.records, self.recipe),
+            lot=lot,
+            orders=lambda: WorkNow(lot=lot),
             watcher=self.bench,
             tools=tools,
             books=self.records,

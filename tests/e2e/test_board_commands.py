@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from station.adapters.records import Database
+from station.adapters.records import Database, head
 from station.cli import main
 from station.demo import write_demo_recipe
 from station.model import BoardMark, JobState, KnownBoard, Outcome
@@ -19,6 +19,7 @@ from tests.adapters.records.samples import BOARD, FAILED, PASSED, PENDING, PLUG,
 from tests.e2e.command import Done, get, one_line, started, station, wait_for, write_config
 
 SAID = ("--by", "Ada", "--reason", "shift check")
+RED = ("--reason-code", "out_of_limits:free_ram")
 
 
 Said = Callable[..., Done]
@@ -124,7 +125,7 @@ def test_marks_are_put_on_and_taken_off(file: Path, say: Said) -> None:
     assert known(file).marks == {BoardMark.GOLDEN}
     assert say("board", "mark", "returned", "ddc142", *SAID, "--db", url).code == 0
     assert known(file).marks == {BoardMark.GOLDEN, BoardMark.RETURNED}
-    refused = say("board", "mark", "red", BOARD.mac, *SAID, "--db", url).refused(78)
+    refused = say("board", "mark", "red", BOARD.mac, *SAID, *RED, "--db", url).refused(78)
     assert "is marked golden. Fix: station board unmark" in one_line(refused)
     unmarked = say("board", "unmark", BOARD.mac, "--by", "Bob", "--reason", "retired", "--db", url)
     assert unmarked.out == f"{BOARD.mac} carries no mark any more, by Bob\n"
@@ -134,6 +135,19 @@ def test_marks_are_put_on_and_taken_off(file: Path, say: Said) -> None:
         (BOARD.mac, "mark_returned", None, "Ada", "shift check"),
         (BOARD.mac, "unmark", None, "Bob", "retired"),
     ]
+
+
+def test_a_red_board_is_enrolled_with_what_it_fails_with(file: Path, say: Said) -> None:
+    """Without a reason that a self-test can find it proves nothing, so it is refused as wrong usage; others take none."""
+    url = url_of(file)
+    assert "needs --reason-code" in say("board", "mark", "red", BOARD.mac, *SAID, "--db", url).refused(64)
+    assert "no other board" in say("board", "mark", "golden", BOARD.mac, *SAID, *RED, "--db", url).refused(64)
+    for wrong in ("verify_mismatch", "link_lost", "no_boot:radio", "nonsense"):
+        said = say("board", "mark", "red", BOARD.mac, *SAID, "--reason-code", wrong, "--db", url)
+        assert said.refused(64)
+    assert events(file) == []
+    assert say("board", "mark", "red", BOARD.mac, *SAID, *RED, "--db", url).code == 0
+    assert known(file).enrolled == RED[1]
 
 
 def test_a_flash_chip_is_accepted_by_the_id_that_reports_print(file: Path, say: Said) -> None:
@@ -166,13 +180,14 @@ def test_a_rework_is_opened_and_closed(file: Path, say: Said) -> None:
 def test_board_show_tells_the_whole_life(file: Path, say: Said) -> None:
     """Jobs, marks, reworks and what people said, as text and as JSON; `report board` tells what people said as well."""
     url = url_of(file)
-    say("board", "mark", "red", BOARD.mac, *SAID, "--db", url)
+    say("board", "mark", "red", BOARD.mac, *SAID, *RED, "--db", url)
     say("rework", "open", BOARD.mac, *SAID, "--db", url)
     text = say("board", "show", "ddc142", "--db", url).out
     assert text.splitlines()[0] == (
         f"{BOARD.mac}  chip ID 0x00ddc142  flash 0x1440e0: attempts 1, passed 1; red; a rework is open"
     )
     assert "mark_red" in text
+    assert RED[1] in text
     (shown,) = say("board", "show", BOARD.mac, "--json", "--db", url).json
     assert (shown["mac"], shown["marks"], shown["rework_open"], shown["passes"]) == (BOARD.mac, ["red"], True, 1)
     assert [job["job"] for job in shown["jobs"]] == ["job-1"]
@@ -191,7 +206,7 @@ def test_board_show_tells_the_whole_life(file: Path, say: Said) -> None:
     "command",
     [
         ("pending", "drop", BOARD.mac),
-        ("board", "mark", "red", BOARD.mac),
+        ("board", "mark", "red", BOARD.mac, *RED),
         ("board", "unmark", BOARD.mac),
         ("board", "accept-flash", BOARD.mac, "15605e"),
         ("rework", "open", BOARD.mac),
@@ -224,7 +239,9 @@ def test_a_board_that_is_not_meant_alone_is_refused(file: Path, say: Said) -> No
         assert problem in one_line(say("rework", "open", key, *SAID, "--db", url).refused(78))
     assert "neither a MAC nor a chip ID" in say("rework", "open", "xyz", *SAID, "--db", url).refused(64)
     missing = url_of(file.with_name("typo.db"))
-    assert "no such database" in one_line(say("board", "mark", "red", BOARD.mac, *SAID, "--db", missing).refused(78))
+    assert "no such database" in one_line(
+        say("board", "mark", "red", BOARD.mac, *SAID, *RED, "--db", missing).refused(78)
+    )
     assert not file.with_name("typo.db").exists()
 
 
@@ -301,7 +318,7 @@ def test_records_of_the_first_station_are_upgraded_by_the_command_it_names(tmp_p
     refused = one_line(station("run", "--config", config).refused(78))
     named = refused.partition("Fix: station ")[2].split()
     assert named == ["db", "upgrade", "--db", url_of(file)]
-    assert (station(*named).out, station("db", "check", "--db", url_of(file)).code) == ("0002\n", 0)
+    assert (station(*named).out, station("db", "check", "--db", url_of(file)).code) == (f"{head()}\n", 0)
     assert {row["job"] for row in station("report", "jobs", "--format", "json", "--db", url_of(file)).json} == {
         "old-1",
         "old-2",

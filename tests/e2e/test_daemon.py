@@ -18,10 +18,10 @@ import pytest
 from station.adapters.records import Database, LotRequest
 from station.bench.bench import BenchWatcher, VirtualBench
 from station.config import Config, DatabaseSection, FlashingSection, ShutdownSection, UsbSection, WorkSection
-from station.daemon import remember_recipe
 from station.errors import ConfigurationError
 from station.floor import Floor
 from station.model import Light
+from station.orders import remember_recipe
 from station.recipe import Recipe
 from tests.e2e.workbench import WatchedLight, Workbench, a_board, at_work, config_for, rows_of
 

@@ -235,23 +235,51 @@ def test_a_board_that_was_pulled_early_has_not_used_up_an_attempt(tmp_path: Path
 # --- marks, and another flash ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("mark", "rework_helps"), [("golden", False), ("red", False), ("returned", True)])
-def test_a_marked_board_is_never_flashed_by_itself(config: Config, mark: str, rework_helps: bool) -> None:  # noqa: FBT001
-    """Golden and red boards stay what they are whatever is said; one that was returned may be reworked once."""
+def test_a_returned_board_is_never_flashed_by_itself(config: Config) -> None:
+    """It is evidence, and stays what it is; a person may have it reworked once."""
     board = a_board()
 
     async def work(at: Workbench) -> None:
         await at.visit("A1", board)
-        await about(config, board, "board", "mark", mark)
+        await about(config, board, "board", "mark", "returned")
         untouched = Untouched(board)
         seen = await at.visit("A1", board)
         assert shown(seen) == ("CALL", "marked_board", Light.FAULT)
-        assert seen.words == f"{mark} board: never flashed"
+        assert seen.words == "returned board: never flashed"
         untouched.check()
         await about(config, board, "rework", "open")
-        assert (await at.visit("A1", board)).reason == ("" if rework_helps else "marked_board")
+        assert (await at.visit("A1", board)).reason == ""
         await about(config, board, "board", "unmark")
-        assert shown(await at.visit("A1", board)) == (DONE if rework_helps else GOOD)
+        assert shown(await at.visit("A1", board)) == DONE
+
+    shift(config, work)
+    assert rows_of(config, OUTCOMES) == [("PASS", ""), ("PASS", "")]
+
+
+@pytest.mark.parametrize(
+    ("mark", "code", "finding"),
+    [("golden", (), "golden_passed"), ("red", ("--reason-code", "no_boot"), "red_missed")],
+)
+def test_golden_and_red_boards_stay_what_they_are_whatever_is_said(
+    config: Config, mark: str, code: tuple[str, ...], finding: str
+) -> None:
+    """They are judged and never made, also while a rework is open; without their mark they are boards like all others."""
+    board = a_board()
+
+    async def work(at: Workbench) -> None:
+        await at.visit("A1", board)
+        await say(config, "board", "mark", mark, format_mac(board.mac), *SAID, *code)
+        await about(config, board, "rework", "open")
+        erases, program = board.flash.erases, board.flash.read(0, 0x90000)
+        assert (await at.visit("A1", board)).reason == finding
+        assert (await at.visit("A1", board)).reason == finding
+        assert board.flash.read(0, 0x90000) == program
+        await about(config, board, "board", "unmark")
+        if mark == "red":
+            assert (await at.visit("A1", board)).reason == "slot_quarantined"
+            await say(config, "slots", "release", "A1", *SAID)
+        assert shown(await at.visit("A1", board)) == GOOD
+        assert board.flash.erases > erases
 
     shift(config, work)
     assert rows_of(config, OUTCOMES) == [("PASS", ""), ("PASS", "")]

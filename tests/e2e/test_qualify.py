@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
@@ -14,6 +15,7 @@ import msgspec
 import pytest
 
 from station.adapters.host import only_daemon
+from station.adapters.recipe_file import with_images
 from station.adapters.records import BoardEvent, BoardEventRow, Database, new_id
 from station.bench.bench import BenchLine, BenchOpener, BenchWatcher, VirtualBench
 from station.bench.chip import Chip
@@ -255,6 +257,23 @@ def test_a_measured_board_is_left_with_the_image_and_no_pass(config: Config) -> 
         known = books.known_board(format_mac(board.mac))
     assert known is not None
     assert (known.passes, known.attempts, known.judged_attempts) == ((), 1, 0)
+
+
+def test_of_several_images_a_board_gets_the_one_for_its_flash(config: Config) -> None:
+    """A recipe that begins with a smaller build leaves the board with its own, and the row names that very image."""
+    board, image, recipe = a_board(), make_image(variant="1M"), Path(config.work.recipe)
+    for name, content in (("1M.bin", image), ("512K.bin", make_image(variant="512K"))):
+        (recipe.parent / name).write_bytes(content)
+    recipe.write_text(with_images(recipe, "", [recipe.parent / "512K.bin", recipe.parent / "1M.bin"]))
+
+    async def main() -> None:
+        async with a_day(config, QualifyRequest(plan=QUICK)) as day:
+            await day.plug(board)
+            await day.result()
+
+    asyncio.run(main())
+    assert bytes(board.flash.data[4 : len(image)]) == image[4:]
+    assert rows_of(config, "SELECT firmware_sha256 FROM job") == [(hashlib.sha256(image).hexdigest(),)]
 
 
 def test_a_line_that_damages_bytes_at_921600_has_its_ceiling_below(config: Config) -> None:

@@ -181,6 +181,43 @@ def test_fits_one_screen(page, running_panel, screen, count):
     assert page.evaluate("document.documentElement.scrollHeight") <= screen["height"]
 
 
+CROWDED = """() => [...document.querySelectorAll(".tile")].map(tile => {
+    const headline = tile.querySelector(".headline"), middle = tile.querySelector(".middle"), text = headline.firstChild;
+    const words = [...text.data.matchAll(/\\S+/g)].map(word => {
+        const range = new Range();
+        range.setStart(text, word.index);
+        range.setEnd(text, word.index + word[0].length);
+        return range.getClientRects().length;
+    });
+    return [text.data, Math.max(...words), parseFloat(getComputedStyle(headline).fontSize),
+            middle.scrollHeight - middle.clientHeight, middle.scrollWidth - middle.clientWidth];
+})"""
+
+
+@pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: str(screen["width"]))
+@pytest.mark.parametrize("count", [4, 16, 32])
+def test_what_boards_are_given_leaves_the_large_word_its_room(page, running_panel, screen, count):
+    """With serial numbers and values on every tile the words are whole, readable from afar, and nothing of the deed is cut."""
+    page.set_viewport_size(screen)
+    given = (("serial", "WS-000002"), ("name", "kitchen sensor"), ("room", "second floor, left"))
+    reasons = (
+        Reason.NO_BOOT,
+        Reason.SLOT_QUARANTINED,
+        Reason.PROOF_NEEDED,
+        Reason.GOLDEN_FAILED,
+        Reason.FIRST_ARTICLE_RUNS,
+    )
+    states = [
+        replace(passed("A1"), values=given),
+        *(replace(ended("A1", reason, "A5"), values=given) for reason in reasons),
+    ]
+    slots = [replace(state, slot=label) for label, state in zip(LABELS[:count], itertools.cycle(states), strict=False)]
+    show(page, running_panel, *slots)
+    for headline, lines, size, below, beside in page.evaluate(CROWDED):
+        assert (headline, lines, below, beside) == (headline, 1, 0, 0)
+        assert size >= 14, (headline, size)
+
+
 POSITIONS = """() => Object.fromEntries([...document.querySelectorAll(".tile")].map(each => {
     const box = each.getBoundingClientRect();
     return [each.dataset.slot, [Math.round(box.left), Math.round(box.top), Math.round(box.width), Math.round(box.height)]];
@@ -429,6 +466,25 @@ def test_what_a_slot_is_stands_in_small_print(page, running_panel):
     assert tile(page, "A1").get_attribute("title") == properties
     assert tile(page, "A2").get_attribute("title") == f"{result.words}\n{result.cause}\n{properties}"
     assert tile(page, "A2").locator(".ids").inner_text().split() == [result.mac, result.chip_id]
+
+
+def test_the_mac_leads_to_the_page_of_its_board(page, running_panel):
+    """A board's MAC is a link to everything on record about it, also when the next board came; without one there is none."""
+    show(page, running_panel, passed("A1"), slot_view("A2"))
+    link = tile(page, "A1").locator(".ids a")
+    assert link.get_attribute("href") == "/board/5c%3Acf%3A7f%3Add%3Ac1%3A42"
+    assert not tile(page, "A2").locator(".ids a").is_visible()
+    show(page, running_panel, passed("A1", mac="5c:cf:7f:00:00:01"), slot_view("A2"))
+    expect(link).to_have_attribute("href", "/board/5c%3Acf%3A7f%3A00%3A00%3A01")
+
+
+def test_what_a_board_was_given_stands_beside_its_mac(page, running_panel):
+    """Serial number and values of the board that lies there; nothing where it was given nothing, and no markup of theirs."""
+    given = (("serial", "SN000017"), ("place", "<b>Küche</b>"))
+    show(page, running_panel, replace(ended("A1", Reason.NO_BOOT), values=given), ended("A2", Reason.NO_BOOT))
+    assert tile(page, "A1").locator(".values").inner_text() == "serial\xa0SN000017 · place\xa0<b>Küche</b>"
+    assert tile(page, "A1").locator(".values b").count() == 0
+    assert not tile(page, "A2").locator(".values").is_visible()
 
 
 def test_every_text_stands_out_from_its_ground(page, running_panel):

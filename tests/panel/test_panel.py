@@ -30,6 +30,7 @@ PATHS = (
     "/",
     "/panel.css",
     "/panel.js",
+    "/board.css",
     "/icon.svg",
     "/events",
     "/api/slots",

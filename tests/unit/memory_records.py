@@ -6,9 +6,11 @@ import itertools
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from station.adapters.littlefs import make_filesystem
 from station.claims import Claims
 from station.config import FlashingSection
 from station.errors import RecordsUnwritable
+from station.layouts import Layout
 from station.model import (
     CommittedJob,
     HostFacts,
@@ -54,6 +56,7 @@ class MemoryRecords:
     known: KnownBoard | None = None
     visits: dict[str, VisitEnd | None] = field(default_factory=dict)
     starts: dict[str, JobStart] = field(default_factory=dict)
+    layouts: dict[tuple[str, int], Layout] = field(default_factory=dict)
     ends: dict[str, JobEnd] = field(default_factory=dict)
     """What stands in the job's row: a later visit adds to what an earlier one left."""
 
@@ -104,6 +107,17 @@ class MemoryRecords:
         self._may("number_in_lot")
         macs = dict.fromkeys(start.observed_mac for start in self.starts.values())
         return 1 + list(macs).index(self.starts[job_id].observed_mac)
+
+    def known_layout(self, firmware_sha256: str, flash_bytes: int) -> Layout | None:
+        """What an earlier board showed."""
+        self._may("known_layout")
+        return self.layouts.get((firmware_sha256, flash_bytes))
+
+    def learn_layout(self, firmware_sha256: str, flash_bytes: int, layout: Layout) -> None:
+        """The first one stays."""
+        self._may("learn_layout")
+        self.layouts.setdefault((firmware_sha256, flash_bytes), layout)
+        self.board.note("layout learned")
 
     def begin_job(self, start: JobStart) -> None:
         """A job's row, running."""
@@ -206,6 +220,7 @@ def tools_for(
         new_id=lambda: f"job-{next(numbers)}",
         on_record=lambda _start, end: board.note(f"counted {end.outcome or end.state}"),
         operator="Ada",
+        make_filesystem=make_filesystem,
         learn=lambda _slot, what: kept.append(what),
     )
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from station.model import Identity, Programmer, StopCause, chip_id_from_mac
 from station.ports import Stop
+from tests.unit.file_board import FileSystem
 from tests.unit.small_image import LENGTH_OFFSET
 
 MAC, OTHER_MAC = "5c:cf:7f:dd:c1:42", "5c:cf:7f:00:00:07"
@@ -108,10 +109,18 @@ class ScriptedBoard:
     """How often it was reset by the lines or by its power."""
     said: bytes = b""
     """What it said and nobody has read."""
+    interrupted: list[bool] = field(default_factory=list)
+    """For every prompt, whether programs were interrupted from the start."""
     mounted: bool = True
     """Whether the running firmware sees the filesystem that is in flash."""
     stored: int | None = None
     version: str = "1.27.0"
+    machine: str = ""
+    """What its firmware calls itself; empty: what the image in its flash says."""
+    access_point: bool = True
+    """Whether its own access point is on: that of a fresh firmware is, and the switch survives every reset."""
+    files: FileSystem = field(default_factory=FileSystem)
+    """What the running firmware sees of its filesystem, as far as the recipe's files are concerned."""
     script: dict[str, Iterator[Act]] = field(default_factory=dict)
     checks: dict[str, bytes | BaseException | Callable[[], Any]] = field(default_factory=dict)
     """By the name of a check: what is answered instead of what a healthy board says."""
@@ -178,6 +187,7 @@ class ScriptedBoard:
         """What is in flash runs, if that can run at all; the latch stays."""
         self.runs = "firmware" if self.flash[0] == 0xE9 else "nothing"
         self.mounted = True
+        self.files.restart(self.flash)
         self.said = BANNER if self.prompts else b""
 
     @property
@@ -191,6 +201,11 @@ class ScriptedBoard:
         length = int.from_bytes(self.flash[LENGTH_OFFSET : LENGTH_OFFSET + 4], "little")
         digest = hashlib.md5(self.flash[4:length], usedforsecurity=False).digest()
         return digest == self.flash[length : length + len(digest)]
+
+    @property
+    def calls_itself(self) -> str:
+        """os.uname().machine."""
+        return self.machine or bytes(self.flash[0x100:0x140]).partition(b"\0")[0].decode("ascii", "replace")
 
     # -- flash -----------------------------------------------------------------------------------------------------
 

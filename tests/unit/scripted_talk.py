@@ -7,10 +7,19 @@ import json
 from collections.abc import Callable
 from typing import Any, Literal
 
-from station import selftest
-from station.errors import BoardRestartedInTest, FirmwareAnswers, LinkSilent, NothingBoots, ReplSilent
+from station import network, selftest
+from station.errors import (
+    BoardRestartedInTest,
+    CheckRaised,
+    FirmwareAnswers,
+    LinkSilent,
+    NothingBoots,
+    PortGone,
+    ReplSilent,
+)
 from station.model import Answer, BootInto, FlashChip, Identity, Peek, Programmer, StopCause
 from station.ports import Line, Stop
+from tests.unit.file_board import PowerCutError
 from tests.unit.scripted_board import BANNER, PROGRAMMER, STUBS, ScriptedBoard, identity_of
 
 BOOT_LOG_BAUD = 74_880
@@ -210,6 +219,7 @@ class ScriptedLoader:
         self._board.note(f"erase at {self._line.baud}")
         if self._board.protected == "no":
             self._board.flash[:] = b"\xff" * self._board.real_bytes
+            self._board.files.erase()
             self._board.program(0, b"\xff")  # stuck bits show in an erased flash too
             self._board.stored = None
 
@@ -273,7 +283,7 @@ class ScriptedRepl:
         self._line.use()
         return not self._board.prompts
 
-    def await_prompt(self, timeout_s: float) -> str:
+    def await_prompt(self, timeout_s: float, *, programs: bool = False) -> str:
         """Here it is, unless the script says otherwise or no MicroPython runs."""
         self._line.use()
         self._board.step("prompt")
@@ -281,6 +291,7 @@ class ScriptedRepl:
             self._stop.wait(timeout_s)
             raise NothingBoots("no firmware runs")
         self._board.note("prompt")
+        self._board.interrupted.append(programs)
         return "MicroPython"
 
     def run(self, code: str, timeout_s: float) -> bytes:
@@ -291,16 +302,31 @@ class ScriptedRepl:
             raise ReplSilent("no firmware runs")
         if code == selftest.UNMOUNT_CODE:
             self._board.note("umount")
-            self._board.mounted = False
+            self._board.mounted = self._board.files.mounted = False
             return b""
         if code == selftest.RESTART_CODE:
             self._restart()
+        if self._board.files.takes(code):
+            return self._about_files(code)
+        if "machine.PWM" in code:
+            self._board.step("blink")
+            self._board.note(f"blinks at {code.partition('freq=')[2].partition(',')[0]} Hz")
+            return b""
         name, value = self._healthy(code)
         answer = self._board.checks.get(name, json.dumps(value).encode())
         if isinstance(answer, BaseException):
             raise answer
         said: bytes = answer() if callable(answer) else answer
         return said
+
+    def _about_files(self, code: str) -> bytes:
+        """CPython does what the code says; a power that goes takes the whole programmer along."""
+        try:
+            return self._board.files.execute(code)
+        except PowerCutError:
+            raise PortGone("pulled") from None
+        except (OSError, NameError, ValueError, ImportError) as error:
+            raise CheckRaised(f"Traceback\n{type(error).__name__}: {error}") from error
 
     def _restart(self) -> None:
         """machine.reset() does not sample GPIO0 again: the latch decides, and after a start by software it says loader."""
@@ -317,13 +343,17 @@ class ScriptedRepl:
         answers: dict[str, tuple[str, object]] = {
             selftest.IDENTITY_CODE: ("identity", [mac.hex(), (mac[:2:-1] + b"\0").hex()]),
             selftest.FLASH_CODE: ("flash", [board.jedec_id, board.claimed_bytes]),
-            selftest.FIRMWARE_CODE: ("firmware", [f"v{board.version} on 2025-12-09", "2.2.0", "ESP module (1M)"]),
+            selftest.FIRMWARE_CODE: ("firmware", [f"v{board.version} on 2025-12-09", "2.2.0", board.calls_itself]),
             selftest.FIRMWARE_INTACT_CODE: ("firmware_intact", board.intact),
             selftest.CPU_FREQUENCY_CODE: ("cpu_frequency", 80_000_000),
             selftest.FREE_RAM_CODE: ("free_ram", 36_000),
             selftest.WIFI_START_CODE: ("wifi_start", True),
             selftest.FILESYSTEM_READ_CODE: ("filesystem_read", self._hash()),
+            network.ACCESS_POINT_OFF_CODE: ("access_point_set", True),
+            network.ACCESS_POINT_CODE: ("access_point", board.access_point),
         }
+        if code == network.ACCESS_POINT_OFF_CODE:
+            board.access_point = False
         if code in answers:
             return answers[code]
         board.note("file written")
@@ -342,6 +372,7 @@ class ScriptedRepl:
             raise ReplSilent("no firmware runs")
         self._board.note("soft reset")
         self._board.mounted = True
+        self._board.files.restart(self._board.flash)
 
     def leave(self) -> None:
         """Back to the friendly REPL."""

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from station.model import FlashChip, Identity, Measurement
+from station.network import proof_checks, set_up_checks
 from station.recipe import LimitsSection, PolicySection, Recipe
 from station.selftest import Check, checks_for, filesystem_checks, parse
 
@@ -82,7 +83,8 @@ class Board:
     """The chip's modules, as MicroPython's ESP8266 port has them, for code executed by CPython."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, old: bool = False) -> None:
-        self.radio = Radio()
+        self.radio, self.access_point = Radio(), Radio()
+        self.access_point.mac = b"the access point's MAC is another one by design"
         self.values: dict[str, Any] = {
             "freq": 80_000_000,
             "flash_id": 0x1440E0,
@@ -120,8 +122,7 @@ class Board:
         return SimpleNamespace(**names)
 
     def _wlan(self, interface: int) -> Radio:
-        assert interface == 0, "the access point's MAC is another one by design"
-        return self.radio
+        return self.access_point if interface else self.radio
 
     def _check_fw(self) -> bool:
         print("size: 36864\nmd5: 00")  # noqa: T201 - as modesp.c does
@@ -149,5 +150,6 @@ class Board:
 
     def measure(self, of: Recipe) -> dict[str, Measurement]:
         """All measurements of all checks, by name."""
-        checks = checks_for(of, IDENTITY, FLASH) + filesystem_checks(of, SEED)
+        checks = checks_for(of, IDENTITY, FLASH) + filesystem_checks(of, SEED) + set_up_checks(of.network, {})
+        checks += proof_checks(of.network, {})
         return {taken.name: taken for check in checks for taken in parse(check, self.run(check))}

@@ -67,6 +67,9 @@ TABLE = (
     (board(marks=frozenset({BoardMark.RETURNED})), False, "marked_board", "returned"),
     (board(marks=frozenset({BoardMark.RETURNED})), True, "", ""),
     (board(marks=frozenset({BoardMark.RETURNED}), rework_open=True), False, "", ""),
+    (board(marks=frozenset({BoardMark.SCRAPPED})), False, "marked_board", "scrapped"),
+    (board(marks=frozenset({BoardMark.SCRAPPED})), True, "", ""),
+    (board(marks=frozenset({BoardMark.SCRAPPED}), rework_open=True), False, "", ""),
     (board(marks=frozenset({BoardMark.RETURNED, BoardMark.GOLDEN})), True, "marked_board", "golden"),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,7 @@ from station.reasons import Reason, deed_for, words_for
 from tests.unit.job_rig import Shown, Station, image, recipe_for, visited, writes
 from tests.unit.memory_records import AUTO, STICK
 from tests.unit.scripted_board import MAC, OTHER_MAC, Act, InstantStop, ScriptedBoard, for_ever
+from tests.unit.small_image import small_recipe
 
 RIG = SlotProperties(reset=Reset.LINES, gpio0=Gpio0.HAND)
 SOLDERED = SlotProperties(reset=Reset.NONE, gpio0=Gpio0.ALWAYS_LOW)
@@ -118,8 +120,13 @@ def test_every_slot_that_flashes_makes_a_good_board(properties: SlotProperties) 
         waits(shown, "awaits_test_slot")
 
 
-def test_a_restart_under_load_after_a_start_by_software_is_a_brownout() -> None:
-    """With GPIO0 at GND a board that gives way ends in its loader, silent: that is resetting under load, not a dead REPL."""
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_a_restart_under_load_after_a_start_by_software_is_a_brownout(tmp_path: Path, allowed: int) -> None:
+    """With GPIO0 at GND a board that gives way ends in its loader, silent: that is resetting under load, not a dead REPL.
+
+    No recipe can allow for that: nothing goes on from there.
+    """
+    recipe = small_recipe(tmp_path, f"[checks.boot]\nunexpected_boots = {allowed}\n")
     board = ScriptedBoard(lines=False)
 
     def gives_way() -> None:
@@ -127,7 +134,7 @@ def test_a_restart_under_load_after_a_start_by_software_is_a_brownout() -> None:
         raise ReplSilent("never ended")
 
     board.checks["wifi_start"] = gives_way
-    shown = visited(board)
+    shown = visited(board, recipe)
     assert (shown.job.outcome, shown.job.reason) == (Outcome.FAIL, "brownout")
 
 
@@ -413,3 +420,19 @@ def test_what_another_board_says_is_not_held_against_the_one_that_was_tested(
     job = visited(board, properties=properties).job
     expected = (Outcome.ABORTED, "board_removed") if properties.board_moves else (Outcome.FAIL, "repl_garbage")
     assert (job.outcome, job.reason) == expected
+
+
+# --- the restart that proves -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("properties", [AUTO, STICK], ids=["by the lines", "by software"])
+def test_a_restart_that_never_was_proves_nothing(properties: SlotProperties) -> None:
+    """Whoever answers with the memory of before did not restart: an ERROR, whatever the board says of its files."""
+    board = board_for(properties)
+
+    def remembers() -> None:
+        board.files.memory["station_mark"] = 1
+
+    shown = visited(board.on("run", for_ever(remembers)), properties=properties)
+    assert (shown.job.outcome, shown.job.reason) == (Outcome.ERROR, "evidence_missing")
+    assert "the restart (the memory of before is still there)" in shown.job.detail

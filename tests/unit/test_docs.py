@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import click
 import msgspec
@@ -77,13 +78,23 @@ def documented_keys(page: Path) -> dict[str, str]:
 
 
 def keys_of(kind: type[msgspec.Struct]) -> dict[str, object]:
-    """`section.key` -> default of every key of a TOML struct; NODEFAULT where the key is required, tables left out."""
+    """`section.key` -> default of every key of a TOML struct; NODEFAULT where the key is required, tables left out.
+
+    Keys of a kind of table that stands in two places are told once.
+    """
     found: dict[str, object] = {}
+    told: set[type] = set()
     for field in msgspec.structs.fields(kind):
-        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-            found |= {f"{field.name}.{key}": value for key, value in keys_of(field.type).items()}
+        tables = [each for each in (field.type, *get_args(field.type)) if isinstance(each, type)]
+        table = next((each for each in tables if issubclass(each, msgspec.Struct)), None)
+        if table is not None and field.name != "slots":
+            keys = {} if table in told else keys_of(table)
+            told.add(table)
+            found |= {f"{field.name}.{key}": value for key, value in keys.items()}
         elif field.default_factory is msgspec.NODEFAULT:
             found[field.name] = field.default
+        elif field.name != "slots":
+            found[field.name] = field.default_factory()
     return found
 
 

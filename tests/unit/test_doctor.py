@@ -20,13 +20,14 @@ from structlog.testing import capture_logs
 from station import doctor
 from station.adapters.archive import backup_name
 from station.adapters.machine.kernel import Kernel
-from station.adapters.records import Database
+from station.adapters.records import Database, Span
 from station.adapters.records.database import MINIMUM_FREE_BYTES
 from station.config import (
     BackupSection,
     Config,
     DatabaseSection,
     FlashingSection,
+    LabelSection,
     StationSection,
     UsbSection,
     WorkSection,
@@ -75,6 +76,24 @@ class Ward:
             said[each.check].append(each)
         return said
 
+    def recipe(self, before: str, after: str) -> None:
+        """Change the text of the recipe."""
+        file = Path(self.config.work.recipe)
+        text = file.read_text()
+        assert before in text
+        file.write_text(text.replace(before, after))
+        self.again()
+
+    @property
+    def table(self) -> Path:
+        """The table of values."""
+        return Path(self.config.work.values) / "boards.csv"
+
+    @property
+    def wifi(self) -> Path:
+        """A secret."""
+        return Path(self.config.work.secrets) / "wifi"
+
     @property
     def backups(self) -> Path:
         """The second place."""
@@ -88,10 +107,33 @@ class Ward:
 
 @pytest.fixture(scope="session")
 def empty_records(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A database of this station's schema, with nothing in it."""
+    """A database of this station's schema, with two ranges of numbers in it."""
     file = tmp_path_factory.mktemp("records") / "station.db"
-    Database.open(f"sqlite:///{file}").close()
+    with Database.open(f"sqlite:///{file}", station_id="bench-1") as records:
+        for pool in ("sensors", "rows/boards.csv"):
+            records.numbers.grant(Span(pool=pool, first=1, last=500), "Ada", "for the test")
     return file.read_bytes()
+
+
+RECIPE = """
+[serial]
+pool = "sensors"
+
+[values]
+csv = "boards.csv"
+by = "mac"
+secret = ["token"]
+
+[network]
+ssid = "bench"
+key_secret = "wifi"
+
+[files]
+tree = "tree"
+fill_in = ["main.py"]
+method = "repl"
+"""
+TABLE = "mac,place,token\n" + "".join(f"5c:cf:7f:00:{n >> 8:02x}:{n & 255:02x},P{n},token-{n}\n" for n in range(150))
 
 
 @pytest.fixture
@@ -106,12 +148,20 @@ def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_records: bytes) 
     machine.usb("1-2", HUB)
     machine.programmer("2.1", 0)
     machine.programmer("2.2", 1)
-    for name in ("state", "backup", "recipe"):
+    for name in ("state", "backup", "recipe", "recipe/tree", "secrets", "values"):
         (tmp_path / name).mkdir()
+    (tmp_path / "recipe/tree/main.py").write_text("print('${values.place}')\n")
+    for file, text in (("secrets/wifi", "Sommerregen\n"), ("values/boards.csv", TABLE)):
+        (tmp_path / file).write_text(text)
+        (tmp_path / file).chmod(0o640)
     config = Config(
         station=StationSection(id="bench-1", state_dir=str(tmp_path / "state")),
         slots={"A1": PLACE.format(ports="2.1"), "A2": PLACE.format(ports="2.2")},
-        work=WorkSection(recipe=str(write_recipe(tmp_path / "recipe", make_small_image()))),
+        work=WorkSection(
+            recipe=str(write_recipe(tmp_path / "recipe", make_small_image(), RECIPE)),
+            secrets=str(tmp_path / "secrets"),
+            values=str(tmp_path / "values"),
+        ),
         backup=BackupSection(directory=str(tmp_path / "backup")),
     )
     (tmp_path / "state/station.db").write_bytes(empty_records)
@@ -178,6 +228,136 @@ def _changed_image(ward: Ward) -> None:
 @spoilt("recipe", WARNING, "does not prove by itself that it is whole", "fetch it again")
 def _image_without_a_trailer(ward: Ward) -> None:
     write_recipe(ward.directory / "recipe", make_small_image(trailer=False), 'trailer = "none"\n')
+
+
+@spoilt("secrets", PROBLEM, "the secret wifi cannot be read (No such file or directory)", "write that file")
+def _a_secret_that_is_missing(ward: Ward) -> None:
+    ward.wifi.unlink()
+
+
+@spoilt("secrets", PROBLEM, "is open to everybody (mode 0644)", "mode 0640")
+def _a_secret_for_everybody(ward: Ward) -> None:
+    ward.wifi.chmod(0o644)
+
+
+@spoilt("secrets", PROBLEM, "station may not read", "chgrp station")
+def _a_secret_that_only_root_can_read(ward: Ward) -> None:
+    ward.wifi.chmod(0o600)
+
+
+@spoilt("secrets", PROBLEM, "has 2 characters", "write that file")
+def _a_secret_that_is_too_short(ward: Ward) -> None:
+    ward.wifi.write_text("ab\n")
+
+
+@spoilt("secrets", WARNING, "everybody can exchange what is in", "chmod o-w")
+def _a_directory_of_secrets_for_everybody(ward: Ward) -> None:
+    ward.wifi.parent.chmod(0o777)
+
+
+@spoilt("secrets", WARNING, "wifi: work.secrets is not set, and systemd", "LoadCredential=")
+def _secrets_that_systemd_would_give(ward: Ward) -> None:
+    ward.change(work=msgspec.structs.replace(ward.config.work, secrets=""))
+
+
+@spoilt("values", PROBLEM, "boards.csv, and work.values names no directory", "set work.values")
+def _no_directory_of_values(ward: Ward) -> None:
+    ward.change(work=msgspec.structs.replace(ward.config.work, values=""))
+
+
+@spoilt("values", PROBLEM, "cannot be read (No such file", "put it into work.values")
+def _no_table(ward: Ward) -> None:
+    ward.table.unlink()
+
+
+@spoilt("values", PROBLEM, "line 152: mac is that of line 2", "give every row its own")
+def _a_board_that_is_there_twice(ward: Ward) -> None:
+    ward.table.write_text(f"{TABLE}5C-CF-7F-00-00-00,again,token-again\n")
+
+
+@spoilt("values", PROBLEM, "none of its 3 columns is called 'place'", "into its first line")
+def _a_column_that_is_not_there(ward: Ward) -> None:
+    ward.table.write_text(TABLE.replace("place", "where", 1))
+
+
+@spoilt("values", PROBLEM, "line 2: the secret token has 0 characters", "give this row a usable one")
+def _a_row_without_its_secret(ward: Ward) -> None:
+    ward.table.write_text(TABLE.replace("token-0\n", "\n", 1))
+
+
+@spoilt("values", PROBLEM, "not UTF-8 text", "save it as CSV UTF-8")
+def _a_table_in_another_encoding(ward: Ward) -> None:
+    ward.table.write_bytes(TABLE.encode("utf-16"))
+
+
+@spoilt("values", PROBLEM, "line 152 has 1 fields, the first line 3", "give every row all fields")
+def _a_torn_table(ward: Ward) -> None:
+    ward.table.write_text(f"{TABLE}5c:cf:7f\n")
+
+
+@spoilt("values", WARNING, "the column place, which is empty in line 2, 12", "give every row one")
+def _empty_fields(ward: Ward) -> None:
+    ward.table.write_text(TABLE.replace(",P0,", ",,").replace(",P10,", ", ,"))
+
+
+@spoilt("values", WARNING, "has no rows", "a row for each board")
+def _a_table_without_rows(ward: Ward) -> None:
+    ward.table.write_text("mac,place,token\n")
+
+
+@spoilt("values", WARNING, "holds secrets, and is open to everybody", "chmod 0640")
+def _a_table_of_secrets_for_everybody(ward: Ward) -> None:
+    ward.table.chmod(0o644)
+
+
+@spoilt("values", PROBLEM, "station may not read", "chgrp station")
+def _a_table_that_the_station_cannot_read(ward: Ward) -> None:
+    ward.table.chmod(0o600)
+
+
+@spoilt("numbers", PROBLEM, "lamps: this station was granted no numbers of it", "station serial grant lamps FIRST-LAST")
+def _no_range(ward: Ward) -> None:
+    ward.recipe('pool = "sensors"', 'pool = "lamps"')
+
+
+@spoilt("numbers", PROBLEM, "sensors: this station was granted no numbers of it", "station serial grant")
+def _the_ranges_of_another_station(ward: Ward) -> None:
+    ward.change(station=msgspec.structs.replace(ward.config.station, id="bench-2"))
+    (ward.backups / backup_name("bench-2", NOW - timedelta(hours=2), "0.1.0")).touch()
+
+
+@spoilt("numbers", WARNING, "sensors: 99 numbers are left", "station serial grant sensors")
+def _few_numbers(ward: Ward) -> None:
+    burn(ward, "sensors", 1, 401)
+
+
+@spoilt("numbers", PROBLEM, "sensors: its numbers are used up", "station serial grant sensors")
+def _no_numbers(ward: Ward) -> None:
+    burn(ward, "sensors", 1, 500)
+
+
+@spoilt("numbers", WARNING, "99 rows of boards.csv are left for boards that have none yet", "append rows")
+def _few_rows(ward: Ward) -> None:
+    ward.recipe('by = "mac"', 'by = "row"')
+    burn(ward, "rows/boards.csv", 1, 51)
+
+
+@spoilt("numbers", PROBLEM, "no rows of boards.csv are left", "append rows")
+def _no_rows(ward: Ward) -> None:
+    ward.recipe('by = "mac"', 'by = "row"')
+    burn(ward, "rows/boards.csv", 1, 150)
+
+
+@spoilt("numbers", PROBLEM, "rows/boards.csv: its numbers are used up", "station serial grant rows/boards.csv")
+def _no_numbers_of_rows(ward: Ward) -> None:
+    ward.recipe('by = "mac"', 'by = "row"')
+    burn(ward, "rows/boards.csv", 1, 500)
+
+
+def burn(ward: Ward, pool: str, first: int, last: int) -> None:
+    """These numbers are gone."""
+    with Database.open(ward.config.database_url, station_id="bench-1") as records:
+        records.numbers.burn(Span(pool=pool, first=first, last=last), "Ada", "for the test")
 
 
 @spoilt("slots", WARNING, "no slot was taught", "station slots teach")
@@ -267,6 +447,7 @@ def _a_closed_port(ward: Ward) -> None:
 
 @spoilt("permission", PROBLEM, "station may not open /dev/ttyUSB0", "usermod -aG dialout station")
 def _not_in_the_group(ward: Ward) -> None:
+    write_recipe(ward.directory / "recipe", make_small_image())  # one that gives boards nothing
     ward.machine.users(station=os.getuid() + 7, dialout=ward.directory.stat().st_gid, members="ada")
 
 
@@ -360,6 +541,11 @@ def _a_clock_that_nobody_sets(ward: Ward) -> None:
 @spoilt("clock", WARNING, "cannot be looked at", "")
 def _a_clock_that_is_not_shown(ward: Ward) -> None:
     ward.one = replace(ward.one, clock_synchronised=lambda: None)
+
+
+@spoilt("label", WARNING, "/dev/no-printer cannot be opened", "station label test")
+def _a_printer_that_is_not_there(ward: Ward) -> None:
+    ward.change(label=LabelSection(printer="/dev/no-printer"))
 
 
 @pytest.mark.parametrize("name", SPOILT)
@@ -525,6 +711,62 @@ def test_what_was_seen_before_a_wall_is_said(ward: Ward, monkeypatch: pytest.Mon
     assert [each.level for each in ward.found()["driver"]] == [PROBLEM]
     ward.again()
     assert [each.level for each in ward.found()["driver"]] == [PROBLEM, WARNING]
+
+
+def test_who_else_owns_a_secret_is_said(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that belongs neither to root nor to the station nor to who asks can be exchanged by its owner."""
+    if os.getuid() == 0:
+        os.chown(ward.wifi, 4711, -1)
+    else:
+        monkeypatch.setattr(os, "getuid", lambda: 4711)
+    (said,) = ward.found()["secrets"]
+    assert (said.level, "who can exchange it" in said.said, said.fix) == (WARNING, True, f"chown root {ward.wifi}")
+
+
+def test_the_secrets_of_the_service_are_looked_at_where_systemd_shows_them(ward: Ward) -> None:
+    """While the service runs, its credentials are files that root can read; the daemon itself is told where they are."""
+    ward.change(work=msgspec.structs.replace(ward.config.work, secrets=""))
+    shown = ward.machine.write("run/credentials/station.service/wifi", "Sommerregen")
+    shown.chmod(0o440)
+    assert [each.level for each in ward.found()["secrets"]] == [OK]
+    shown.unlink()
+    assert [each.level for each in ward.found()["secrets"]] == [PROBLEM]
+    ward.again(in_daemon=True)
+    (said,) = ward.found()["secrets"]
+    assert (said.level, "LoadCredential= in the unit" in said.said) == (PROBLEM, True)
+
+
+def test_a_table_as_spreadsheets_write_it_is_ok(ward: Ward) -> None:
+    """A byte order mark, CRLF and semicolons are understood."""
+    ward.table.write_bytes(TABLE.replace(",", ";").replace("\n", "\r\n").encode("utf-8-sig"))
+    (said,) = ward.found()["values"]
+    assert (said.level, said.said) == (OK, f"{ward.table}: 150 rows, by mac")
+
+
+def test_no_word_repeats_a_secret(ward: Ward) -> None:
+    """Whatever is wrong with secrets and table, what is said of it holds neither a secret nor a field."""
+    ward.wifi.write_text("Sommerregen\n" * 500)
+    ward.table.write_text(f"{TABLE}5c:cf:7f:00:00:01,P1,token-1\nxx,P2,token-2\n")
+    said = repr(ward.found())
+    assert not re.search(r"Sommerregen|token-\d|5c:cf|P\d", said)
+
+
+def test_what_a_person_may_not_see_is_no_problem(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is not root is told to look as root; that the station itself may not read it is a problem."""
+
+    def refused(path: Path, *_: object, **__: object) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    stat = Path.stat
+    hidden = {ward.wifi, ward.table}
+    monkeypatch.setattr(Path, "stat", lambda path, **more: (refused if path in hidden else stat)(path, **more))
+    for word in ("secrets", "values"):
+        (said,) = ward.found()[word]
+        assert (said.level, "cannot be looked at" in said.said, said.fix) == (
+            WARNING,
+            True,
+            "run it as root: sudo station doctor",
+        )
 
 
 def test_a_database_elsewhere_than_in_a_file_is_a_problem_not_a_crash(ward: Ward) -> None:

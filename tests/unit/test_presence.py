@@ -230,7 +230,7 @@ class _Repl:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
 
-    def await_prompt(self, timeout_s: float) -> str:
+    def await_prompt(self, timeout_s: float, *, programs: bool = False) -> str:
         """Here it is, or it never comes."""
         self.bench.note("prompt")
         if not self.bench.repl_mac:

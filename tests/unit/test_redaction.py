@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from station.support.redaction import REDACTED, Redaction
+from station import support
+from station.bundle import freeze
+from station.bundle.archive import SUFFIX
+from station.config import Config, WorkSection
+from station.recipe import load_recipe
+from station.secrets import REDACTED, SERVICE_CREDENTIALS, Secrets
+from station.support.redaction import Redaction
+from tests.unit.small_image import make_small_image, write_recipe
 
 PLAIN = Redaction()
 KEYS = (
@@ -144,3 +152,27 @@ def test_a_quoted_secret_never_survives_printing(before: str, key: str, secret: 
 def test_what_a_board_says_costs_no_minutes(hostile: str) -> None:
     """Half a megabyte made to be slow is gone through like any other: this test has a time limit of its own."""
     PLAIN.text(hostile * (500_000 // len(hostile)))
+
+
+def test_the_secrets_of_boards_are_taken_out_as_well() -> None:
+    """Those that lie in files and those of a whole table, in text and in data, as they are and encoded."""
+    redaction = Redaction(secrets=Secrets(["hunter-green"], many=["row-key-1", "row-key-12"]))
+    said = redaction.data({"detail": "it said hunter-green", "more": [b"hunter-green".hex(), "row-key-12!"]})
+    assert said == {"detail": f"it said {REDACTED}", "more": [REDACTED, f"{REDACTED}!"]}
+    assert Redaction().text("it said hunter-green") == "it said hunter-green"
+
+
+def test_a_frozen_recipe_and_the_credentials_of_the_service_teach_as_well(tmp_path: Path) -> None:
+    """The table of a recipe that is a bundle, and what systemd gives the service: taken out by who reports as root."""
+    (tmp_path / "boards.csv").write_text("mac,token\n5c:cf:7f:00:00:01,token-of-it\n")
+    recipe = load_recipe(
+        write_recipe(tmp_path, make_small_image(), '[values]\ncsv = "boards.csv"\nby = "mac"\nsecret = ["token"]\n')
+    )
+    bundle = tmp_path / f"thing{SUFFIX}"
+    bundle.write_bytes(freeze(recipe).content)
+    shown = tmp_path / SERVICE_CREDENTIALS
+    shown.mkdir(parents=True)
+    (shown / "wifi").write_text("Sommerregen")
+    (shown / "wifi").chmod(0o440)
+    config = Config(work=WorkSection(recipe=str(bundle), values=str(tmp_path)))
+    assert support._redaction(config, None, tmp_path).text("token-of-it, Sommerregen") == f"{REDACTED}, {REDACTED}"

@@ -2,15 +2,18 @@
 
 import ast
 import contextlib
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from station import upload
 from station.errors import ReplGarbage
 from station.model import Measurement
-from station.reasons import Reason
-from station.recipe import Recipe, trailer_problem
+from station.reasons import CAUSES_BY_MEASUREMENT, Reason, cause_of
+from station.recipe import FilesPlan, Recipe, trailer_problem
 from station.selftest import (
     ANSWER_MAX_BYTES,
     FLASH_CODE,
@@ -30,6 +33,7 @@ from station.selftest import (
     recorded,
     required_measurements,
 )
+from tests.unit.small_image import small_recipe
 from tests.unit.standin_board import FLASH, IDENTITY, IMAGE, SEED, Board, recipe
 
 
@@ -284,6 +288,8 @@ def test_pass_needs_every_required_measurement_within(extra, left_out, has_files
         if failure is not None:
             assert failure.reason in {
                 Reason.IDENTITY_MISMATCH,
+                Reason.FLASH_REJECTED,
+                Reason.ACCESS_POINT_OPEN,
                 Reason.FILESYSTEM_LOST_DATA,
                 Reason.OUT_OF_LIMITS,
                 Reason.EVIDENCE_MISSING,
@@ -292,8 +298,8 @@ def test_pass_needs_every_required_measurement_within(extra, left_out, has_files
 
 def test_what_a_pass_requires_is_exactly_this():
     """The list of required measurements, written by hand."""
-    always = {"mac", "chip_id", "flash_id", "firmware_version", "cpu_frequency"}
-    always |= {"flash_size", "firmware_intact", "free_ram", "wifi_start"}
+    always = {"mac", "chip_id", "flash_id", "flash_policy", "firmware_version", "machine", "cpu_frequency"}
+    always |= {"flash_size", "firmware_intact", "free_ram", "wifi_start", "access_point_off"}
     assert set(required_measurements(recipe(has_filesystem=False))) == always
     assert set(required_measurements(recipe())) == always | {"filesystem_written", "filesystem_hash"}
 
@@ -398,3 +404,34 @@ def test_code_outside_the_checks_is_plain_old_python_too(code):
     assert code.isascii()
     assert code.replace("\n", "").isprintable()
     assert not any(isinstance(node, ast.JoinedStr) for node in ast.walk(ast.parse(code)))
+
+
+# -- what the document says --------------------------------------------------------------------------------------------
+
+
+def test_every_measurement_that_can_be_required_is_documented(tmp_path):
+    """docs/selftest.md names each measurement of a recipe that asks for everything, and none that does not exist."""
+    page = (Path(__file__).parents[2] / "docs" / "selftest.md").read_text("utf-8")
+    tables = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    documented = {name for cell in tables for name in re.findall(r"`([a-z0-9_]+)`", cell)}
+    more = (
+        '[checks.frequency]\n[checks.filesystem_fill]\n[checks.wifi_scan]\nssid = "x"\n[checks.gpio]\n[checks.boot]\n'
+        '[network]\nssid = "x"\njoin_within_s = 1.0\nwebrepl_secret = "web"\n'
+    )
+    of = small_recipe(tmp_path, more)
+    of_files = upload.required_measurements(FilesPlan(delete=("boot.py",), hold=("main.py",)))
+    assert documented == set(required_measurements(of)) | {"frequency_restored", *of_files}
+
+
+def test_every_value_that_can_be_out_of_limits_has_a_likely_cause_of_its_own(tmp_path):
+    """The technician reads more than that a value is outside its limits; and no cause is told of what cannot be."""
+    page = (Path(__file__).parents[2] / "docs" / "selftest.md").read_text("utf-8")
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
+    names = {name for row in rows if "out_of_limits" in row[4] for name in re.findall(r"`([a-z0-9_]+)`", row[1])}
+    failures = {name: first_failure([Measurement(name=name, value=0, within=False)]) for name in names}
+    judged = {name for name, found in failures.items() if found and found.reason is Reason.OUT_OF_LIMITS}
+    assert judged == set(CAUSES_BY_MEASUREMENT)
+    assert {cause_of(Reason.OUT_OF_LIMITS, f"{name} = 0, allowed 1") for name in CAUSES_BY_MEASUREMENT} == set(
+        CAUSES_BY_MEASUREMENT.values()
+    )
+    assert cause_of(Reason.OUT_OF_LIMITS, "mine.x = 0, allowed 1") == cause_of(Reason.OUT_OF_LIMITS)

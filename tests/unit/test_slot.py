@@ -153,6 +153,7 @@ class Stage:
 
     clock: Clock = field(default_factory=Clock)
     gate: Blocked | None = None
+    bar: Blocked | None = None
     going: list[Going] = field(default_factory=list)
     lights: list[Light] = field(default_factory=list)
     ended: list[VisitResult] = field(default_factory=list)
@@ -185,6 +186,7 @@ class Stage:
                 settings=FLASHING,
                 clock=self.clock,
                 now=lambda: NOW,
+                barred=lambda _label: self.bar,
             ),
             properties=properties,
             known=known,
@@ -1440,6 +1442,20 @@ def test_the_tile_follows_the_job() -> None:
     assert passed.changed_at == "2025-11-22T00:00:00.000+00:00"
 
 
+def test_the_tile_shows_what_the_board_was_given() -> None:
+    """Serial number and values stand on it with the result that is on record, and go with the board."""
+
+    async def story(stage: Stage, slot: Slot) -> list[SlotView]:
+        await plugged(slot)
+        views = [slot.view()]
+        await stage.end(replace(PASS, values=(("serial", "SN17"),)))
+        views.append(slot.view())
+        slot.unplugged()
+        return [*views, slot.view()]
+
+    assert [view.values for view in run(story)] == [(), (("serial", "SN17"),), ()]
+
+
 def test_a_late_sign_of_a_pulled_board_is_not_shown_for_the_next() -> None:
     """What a visit still had to say when its plug ended is dropped: the next board's tile begins empty."""
 
@@ -1641,3 +1657,23 @@ def test_in_any_order_green_is_a_pass_of_the_board_that_is_there(
         assert shows(slot) is Light.BUSY
 
     run(story, properties)
+
+
+def test_an_empty_slot_that_may_make_nothing_says_so_and_still_takes_a_known_board() -> None:
+    """No board is sent there, and its tile is not EMPTY; whatever is plugged in is looked at, for it may be golden."""
+
+    async def story(stage: Stage, slot: Slot) -> None:
+        stage.bar = Blocked(Reason.SLOT_QUARANTINED, "five boards")
+        view = slot.view()
+        assert (view.headline, view.light, view.reason) == ("QUARANTINED", Light.FAULT, "slot_quarantined")
+        assert "five boards" in view.words
+        assert not slot.free
+        await plugged(slot)
+        assert (slot.view().headline, slot.light) == ("BUSY", Light.BUSY)
+        await stage.end(finding(Reason.GOLDEN_PASSED))
+        assert slot.view().headline == "PROVEN"
+        stage.bar = None
+        slot.unplugged()
+        assert (slot.view().headline, slot.light, slot.free) == ("EMPTY", Light.EMPTY, True)
+
+    run(story)

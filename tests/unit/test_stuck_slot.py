@@ -12,10 +12,11 @@ import pytest
 
 from station.adapters.records import utc_now
 from station.errors import LineStopped
+from station.lineowners import LET_GO_S
 from station.model import Light, Outcome, Phase, Programmer, StopCause
 from station.ports import Stop
 from station.reasons import Reason
-from station.slot import LET_GO_S, Slot
+from station.slot import Slot
 from station.threads import OwnThreads
 from station.transitions import SlotState
 from station.views import Progress
@@ -211,14 +212,14 @@ def test_one_stuck_slot_touches_no_other_and_its_job_is_on_record_when_it_is_bac
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While one close blocks, the next slot makes boards; the row runs on until the thread is back, and is then closed."""
-    monkeypatch.setattr("station.slot.LET_GO_S", 0.2)
+    monkeypatch.setattr("station.lineowners.LET_GO_S", 0.2)
 
     async def story(world: World) -> None:
         world.start()
         with held(world, "hub:1"):
             world.plug("hub:1", 0, "hangs")
             await world.until(lambda: "hub:1" in world.bench.lines)
-            world.floor.slots["A1"]._take_line(StopCause.DEADLINE)
+            world.floor.slots["A1"]._line.take(StopCause.DEADLINE)
             await world.shows("A1", SlotState.FAULT)
             assert world.view("A1").words == "programmer hangs: re-plug it"
             for number in (1, 2):

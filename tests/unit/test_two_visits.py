@@ -9,11 +9,11 @@ import pytest
 
 from station.adapters.records import Database
 from station.config import Config, StationSection
-from station.daemon import standing_lot
 from station.job import RETURNS, run_visit
 from station.jobrun import required_evidence
 from station.link import Evidence
 from station.model import BootEvidence, CommittedJob, JobState, Outcome, Phase
+from station.orders import standing_lot
 from station.properties import ANY_SLOT, Gpio0, Moves, Reset, Role, SlotProperties
 from station.reasons import Reason
 from station.visit import Finding, Held

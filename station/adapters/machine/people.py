@@ -16,7 +16,7 @@ from pathlib import Path
 SERVICE_USER = "station"
 SERVICE_UNIT = "station.service"
 UNIT_DIRECTORIES = ("etc/systemd/system", "run/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
-_READ_WRITE = 0o6
+_READ, _READ_WRITE, _SEARCH = 0o4, 0o6, 0o1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +31,21 @@ class Person:
 
     def may_use(self, status: os.stat_result) -> bool:
         """Whether owner, group and mode let this user read and write."""
+        return self._may(status, _READ_WRITE)
+
+    def may_read(self, status: os.stat_result) -> bool:
+        """Whether they let this user read."""
+        return self._may(status, _READ)
+
+    def may_search(self, status: os.stat_result) -> bool:
+        """Whether they let this user open files of this directory."""
+        return self._may(status, _SEARCH)
+
+    def _may(self, status: os.stat_result, wanted: int) -> bool:
         if self.uid == 0:
             return True
         shift = 6 if status.st_uid == self.uid else 3 if status.st_gid in self.groups else 0
-        return stat.S_IMODE(status.st_mode) >> shift & _READ_WRITE == _READ_WRITE
+        return stat.S_IMODE(status.st_mode) >> shift & wanted == wanted
 
 
 def person_at_work(root: Path) -> Person:

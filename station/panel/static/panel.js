@@ -230,14 +230,17 @@ function showSlot(tile, slot) {
   const look = lookOf(slot);
   tile.root.dataset.look = look;
   tile.root.dataset.light = slot.light;
-  tile.root.title = [slot.words, slot.cause, slot.properties].filter(Boolean).map(visible).join("\n");
+  const values = slot.values.map(([name, value]) => `${name}\u00a0${value}`).join(" · ");
+  tile.root.title = [slot.words, slot.cause, values, slot.properties].filter(Boolean).map(visible).join("\n");
   tile.root.toggleAttribute("data-unwatched", slot.unwatched);
   tile.root.dataset.since = slot.unwatched ? slot.changed_at : "";
   tile.root.dataset.role = roleOf(slot);
   tile.shape.setAttribute("href", `#shape-${look}`);
   tile.label.style.setProperty("--letters", slot.slot.length);
-  setText(tile.mac, slot.mac);
+  tile.headline.style.setProperty("--letters", Math.max(...slot.headline.split(" ").map((word) => word.length)));
+  if (setText(tile.mac, slot.mac)) tile.mac.href = `/board/${encodeURIComponent(slot.mac)}`;
   setText(tile.chip, slot.chip_id);
+  setText(tile.values, values);
   setText(tile.role, roleOf(slot));
   setText(tile.properties, look === "empty" ? slot.properties : "");
   showPhases(tile.phases, slot);
@@ -293,10 +296,10 @@ function makeTile() {
   const inside = element("div"), top = element("div"), middle = element("div"), ids = element("div"), bar = element("div");
   const place = element("div"), said = element("div"), label = element("span"), role = element("span");
   const headline = element("span"), age = element("span"), words = element("p"), deed = element("p");
-  const mac = element("span"), chip = element("span"), properties = element("span");
+  const mac = element("a"), chip = element("span"), properties = element("span"), values = element("span");
   const phases = PHASES.map(() => element("i"));
   const picture = shape("empty");
-  const parts = { tile: root, inside, top, middle, ids, place, said, label, role, headline, age, words, deed, properties };
+  const parts = { tile: root, inside, top, middle, ids, place, said, label, role, headline, age, words, deed, properties, values };
   Object.entries({ ...parts, phases: bar }).forEach(([name, each]) => {
     each.className = name;
   });
@@ -305,7 +308,7 @@ function makeTile() {
   top.append(place, picture);
   said.append(headline, age);
   middle.append(said, words, deed, bar);
-  ids.append(mac, chip, properties);
+  ids.append(mac, chip, values, properties);
   inside.append(top, middle, ids);
   root.append(inside);
   return { ...parts, root, mac, chip, phases, shape: picture.firstChild };
