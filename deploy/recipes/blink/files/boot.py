@@ -1,0 +1,4 @@
+# Runs at every start, before main.py.
+import gc
+
+gc.collect()
