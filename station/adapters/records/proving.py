@@ -17,7 +17,7 @@ from station.adapters.records.jobs import damage_is_named, encoded, next_sequenc
 from station.adapters.records.schema import job, job_visit, visit
 from station.adapters.records.schema_proofs import proof, slot_event
 from station.errors import ConfigurationError
-from station.model import BoardMark, JobState, Measurement, Outcome
+from station.model import BoardMark, Measurement, Outcome
 from station.proving import Golden, Lately, Proof, SlotEvent, SlotWord, Standing, says_something
 from station.reasons import Reason
 
@@ -98,17 +98,20 @@ def lately(connection: Connection, slot: str) -> tuple[Lately, ...]:
     """Return the last jobs that say something about a slot, by the visit that closed them, newest first."""
     last_word = select(func.max(slot_event.c.visit_sequence)).where(slot_event.c.slot == slot)
     begin = connection.execute(last_word).scalar() or 0
-    closing = (
-        select(job_visit.c.job_id, func.max(visit.c.sequence).label("last"))
-        .join(visit, visit.c.id == job_visit.c.visit_id)
-        .group_by(job_visit.c.job_id)
-        .subquery()
+    later_visit, later = visit.alias(), job_visit.alias()
+    went_on = (
+        select(later.c.visit_id)
+        .join(later_visit, later_visit.c.id == later.c.visit_id)
+        .where(later.c.job_id == job.c.id, later_visit.c.sequence > visit.c.sequence)
+        .correlate(job, visit)
+        .exists()
     )
+    # From the newest visit backwards, so that it costs the same however long the records are; closed jobs have an outcome.
     wanted = (
         select(visit.c.slot, job.c.board_mac, job.c.outcome, job.c.reason)
-        .join(closing, closing.c.last == visit.c.sequence)
-        .join(job, job.c.id == closing.c.job_id)
-        .where(job.c.state == JobState.CLOSED, job.c.board_mac.is_not(None), visit.c.sequence > begin)
+        .join(job_visit, job_visit.c.visit_id == visit.c.id)
+        .join(job, job.c.id == job_visit.c.job_id)
+        .where(visit.c.sequence > begin, ~went_on, job.c.outcome.is_not(None), job.c.board_mac.is_not(None))
         .order_by(visit.c.sequence.desc())
         .limit(LOOK_BACK)
     )
