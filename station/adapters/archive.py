@@ -254,6 +254,9 @@ def _damage_named(backup: Path) -> Iterator[None]:
         yield
     except (tarfile.TarError, zlib.error, EOFError) as error:
         raise _damaged(backup, f"it is damaged, or no backup ({error})") from None
+    except TypeError:
+        # tarfile takes the code of a character that is not there, where gzip's header is cut off.
+        raise _damaged(backup, "it is damaged, or no backup (its header is cut off)") from None
     except OSError as error:
         # gzip says of a damaged file what has no error number.
         if error.errno is not None:

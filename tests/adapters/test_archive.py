@@ -119,6 +119,15 @@ def test_a_damaged_backup_is_refused_or_is_the_same(good: Path, data: st.DataObj
         assert not said or (str(file) in said and "Fix: " in said)
 
 
+@pytest.mark.parametrize("length", range(20))
+def test_a_backup_that_is_cut_off_in_its_first_bytes_is_refused(good: Path, tmp_path: Path, length: int) -> None:
+    """A disk that was full at once, or a stick that was pulled: said like any other damage."""
+    file = tmp_path / "cut.tar.gz"
+    file.write_bytes(good.read_bytes()[:length])
+    with pytest.raises(BackupFailed, match="damaged, or no backup"):
+        unpacked(file)
+
+
 def rewritten(
     good: Path,
     file: Path,

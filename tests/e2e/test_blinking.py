@@ -161,6 +161,8 @@ def test_the_next_board_in_the_same_socket_is_noticed_while_one_blinks(tmp_path,
             await at.seat("A1", first)
             await at.until_light("A1", Light.PASS)
             await asyncio.to_thread(until, lambda: bool(first.pwm))
+            # The second one is known by its boot message, and by nothing else: somebody has to listen by then.
+            await at.until(lambda: at.view().unwatched)
             await at.exchange("A1", second)
             await at.until(lambda: len(at.rows()) == 2 and at.view().light is Light.PASS)
             await asyncio.to_thread(until, lambda: bool(second.pwm))
