@@ -38,8 +38,7 @@ test-packages:
 
 .PHONY: test
 test: setup test-packages check ## all checks: format, lint, types, import contracts, tests
-	@# Tests wait more than they compute: one process more than there are cores.
-	$(BIN)/pytest --numprocesses "$$(($$(nproc) + 1))" --dist loadfile
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 .PHONY: acceptance
 acceptance: setup ## the package on a real kernel: a Debian guest under QEMU, CH340s by USB/IP (ten minutes; root)

@@ -68,7 +68,7 @@ FAULTS = (
     ("adapter_deaf", None, "adapter_deaf", Light.FAULT, "CALL"),
     ("adapter_hung", None, "adapter_hung", Light.FAULT, "CALL"),
 )
-BATCH = 14
+BATCH = 7
 
 
 def _slot(number: int) -> str:
