@@ -6,6 +6,7 @@ on one event loop; `set_lines` alone may be called from other threads. It must n
 """
 
 import errno
+from asyncio import TimerHandle
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -114,6 +115,8 @@ class VirtualProgrammer:
         self._thread_id = 0
         self._lines = (False, False)
         self._in_reset = False
+        self._rise: TimerHandle | None = None
+        """EN on its way up, after the lines let it go."""
         self._resets = self._frames_answered = self._frames_lost = 0
         self._counts = LinkCounts()
 
@@ -209,6 +212,10 @@ class VirtualProgrammer:
         done.result(LINES_TIMEOUT_S)
 
     def _move_lines(self, *, dtr: bool, rts: bool) -> None:
+        if self._rise is not None and self._link is not None and self._link.loop.time() >= self._rise.when():
+            # The bench is late. A capacitor is not: EN rose before the lines moved on, and GPIO0 was what it was then.
+            self._rise.cancel()
+            self._en_rises()
         self._lines = (dtr, rts)
         if self.kind.reset is not Reset.LINES or self._link is None:
             return
@@ -216,7 +223,11 @@ class VirtualProgrammer:
             self._cut_off()
             self._in_reset = True
         elif self._in_reset:
-            self._link.loop.call_later(EN_RISE_S, self._link.guarded(partial(self._start, ResetCause.EXTERNAL)))
+            self._rise = self._link.loop.call_later(EN_RISE_S, self._link.guarded(self._en_rises))
+
+    def _en_rises(self) -> None:
+        self._rise = None
+        self._start(ResetCause.EXTERNAL)
 
     def _start(self, cause: ResetCause) -> None:
         """The chip starts: power came, EN rose, or it reset itself."""
@@ -252,6 +263,9 @@ class VirtualProgrammer:
     def _cut_off(self) -> None:
         """Whatever runs on the chip ends, and nothing that it had begun happens any more."""
         self._in_reset = False
+        if self._rise is not None:
+            self._rise.cancel()
+            self._rise = None
         if self._link is not None:
             self._link.cut_off()
         firmware, self._firmware = self._firmware, None

@@ -160,6 +160,26 @@ def test_the_board_is_silent_while_en_is_low() -> None:
     bench(story)
 
 
+def test_a_bench_that_is_late_reads_the_boot_pin_as_it_was_when_en_rose() -> None:
+    """However long the machine stood still meanwhile: GPIO0 counts at the rise, not when somebody has time to look."""
+
+    async def story() -> None:
+        programmer = programmer_with(chip_with(image=bootable_image()), LINES)
+        programmer.plug()
+        before = programmer.stats.resets
+        for dtr, rts in ((False, True), (True, False), (False, False)):
+            programmer.set_lines(dtr=dtr, rts=rts)
+            time.sleep(0.05)  # noqa: ASYNC251 - nobody else gets a turn
+        await until(lambda: programmer.stats.resets == before + 1)
+        assert programmer.chip is not None
+        assert programmer.chip.gpio0_was_low
+        await asyncio.sleep(0.02)
+        assert programmer.stats.resets == before + 1
+        programmer.unplug()
+
+    bench(story)
+
+
 def test_opening_asserts_both_lines_and_nothing_happens() -> None:
     """DTR and RTS asserted together, as the kernel does at open, leave the chip running."""
 
