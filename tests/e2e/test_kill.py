@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from station.adapters.records import Database
 from station.model import CommittedJob, JobState, Outcome
+from tests.e2e.killing import run_killable
 
-ROOT = Path(__file__).parents[2]
 PHASES = ("CONNECT", "FLASH", "VERIFY", "BOOT", "SELF_TEST")
 MOMENTS = (
     *(f"before:{phase}" for phase in PHASES),
@@ -26,23 +24,8 @@ MOMENTS = (
 
 def run_station(tmp_path: Path, *, seed: int, moment: str) -> tuple[int, list[str]]:
     """Run one board in a process of its own; return its exit code and the lights it showed."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tests.e2e.killed_station",
-            f"sqlite:///{tmp_path / 'station.db'}",
-            str(tmp_path / "state"),
-            str(seed),
-            moment,
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    records, state = f"sqlite:///{tmp_path / 'station.db'}", tmp_path / "state"
+    done = run_killable("killed_station", records, state, seed, moment, timeout_s=120)
     return done.returncode, done.stdout.split("\n")
 
 

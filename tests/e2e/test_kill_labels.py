@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,16 +11,12 @@ import pytest
 from station.adapters.records import Database
 from tests.adapters.printer_rig import FakePrinter, printing
 from tests.adapters.records.samples import PASSED, make_lot, record, url_of
-
-ROOT = Path(__file__).parents[2]
+from tests.e2e.killing import run_killable
 
 
 def print_labels(file: Path, at: FakePrinter, moment: str) -> int:
     """Print what waits in a process of its own; return its exit code."""
-    command = [sys.executable, "-m", "tests.e2e.killed_labels", url_of(file), at.url, moment]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode
+    return run_killable("killed_labels", url_of(file), at.url, moment, timeout_s=120).returncode
 
 
 def states(file: Path) -> list[str]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from station.adapters.records import HIGH_WATER, Database, high_water, numbers_report
 from station.model import Outcome
+from tests.e2e.killing import run_killable
 
-ROOT = Path(__file__).parents[2]
 NOT_ON_RECORD = ("torn", "line", "returned")
 MOMENTS = (
     *NOT_ON_RECORD,
@@ -34,24 +32,8 @@ def url_in(tmp_path: Path) -> str:
 
 def run_station(tmp_path: Path, *, seed: int, moment: str) -> int:
     """Run one board in a process of its own; return its exit code. A seed is a board."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tests.e2e.killed_numbers",
-            url_in(tmp_path),
-            str(tmp_path / "state"),
-            str(seed),
-            moment,
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode
+    state = tmp_path / "state"
+    return run_killable("killed_numbers", url_in(tmp_path), state, seed, moment, timeout_s=150).returncode
 
 
 def numbers_in(tmp_path: Path) -> dict[str, tuple[int, str]]:

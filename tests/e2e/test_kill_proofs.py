@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +13,9 @@ from station.model import format_mac
 from station.proving import SlotEvent, SlotWord
 from tests.e2e.command import station
 from tests.e2e.killed_proofs import GOLDEN_MAC, config_in
+from tests.e2e.killing import run_killable
 from tests.e2e.workbench import rows_of
 
-ROOT = Path(__file__).parents[2]
 PROOFS = "SELECT slot, finding FROM proof ORDER BY sequence"
 WORDS = "SELECT event, person FROM slot_event ORDER BY sequence"
 JOBS = "SELECT outcome, reason, started_at, ended_at FROM job ORDER BY sequence"
@@ -26,15 +23,7 @@ JOBS = "SELECT outcome, reason, started_at, ended_at FROM job ORDER BY sequence"
 
 def run_station(tmp_path: Path, what: str, number: int, moment: str = "never") -> dict[str, Any] | None:
     """Plug boards in, in a process of its own; return what it saw, None where it was killed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.killed_proofs", str(tmp_path), what, str(number), moment],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    done = run_killable("killed_proofs", tmp_path, what, number, moment, timeout_s=150)
     return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -18,10 +16,10 @@ from station.config import Config, WorkSection
 from station.demo import write_demo_recipe
 from station.model import Light, Phase, format_mac
 from tests.e2e.command import station, write_config
+from tests.e2e.killing import run_killable
 from tests.e2e.two_plug_station import SHOWS
 from tests.e2e.workbench import JUMPER, Workbench, a_board, at_work, every_slot, jumper_bench, rows_of
 
-ROOT = Path(__file__).parents[2]
 MAC = "5c:cf:7f:aa:bb:cc"
 EVERY_JOB = "SELECT board_mac, slot, state, outcome, reason, boot_evidence FROM job ORDER BY sequence"
 EVERY_VISIT = "SELECT slot, finding FROM visit ORDER BY sequence"
@@ -54,10 +52,8 @@ async def flashed(work: Workbench, label: str, chip: Chip) -> None:
 
 def plug(directory: Path, slot: str, *, jumper: bool, moment: str = "never") -> tuple[int, str]:
     """Plug the board in at a station in a process of its own; return its exit code and the slot's big word."""
-    arguments = [str(directory), slot, MAC, "on" if jumper else "off", moment]
-    command = [sys.executable, "-m", "tests.e2e.two_plug_station", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    pin = "on" if jumper else "off"
+    done = run_killable("two_plug_station", directory, slot, MAC, pin, moment, timeout_s=120)
     shown = [line.removeprefix(SHOWS) for line in done.stdout.splitlines() if line.startswith(SHOWS)]
     return done.returncode, "".join(shown)
 
